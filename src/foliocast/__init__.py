@@ -1,0 +1,39 @@
+"""Foliocast: from market data to portfolios you can defend.
+
+Public names are loaded on first use, so that ``import foliocast`` stays light: no torch, skfolio or plotly.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+
+_PUBLIC = {
+    "Panel": "foliocast.core.panel",
+    "View": "foliocast.core.panel",
+    "ScenarioSet": "foliocast.core.belief",
+    "Forecast": "foliocast.core.belief",
+    "Book": "foliocast.core.book",
+    "WalkForward": "foliocast.core.time",
+    "PurgedKFold": "foliocast.core.time",
+    "CombinatorialPurged": "foliocast.core.time",
+    "load_panel": "foliocast.data",
+}
+
+__all__ = ["__version__", "stats", *_PUBLIC]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "stats":
+        return importlib.import_module("foliocast.stats")
+    if name not in _PUBLIC:
+        raise AttributeError(f"module 'foliocast' has no attribute '{name}'")
+    value = getattr(importlib.import_module(_PUBLIC[name]), name)
+    globals()[name] = value
+    return value
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
