@@ -48,7 +48,7 @@ class Condition:
             numbers = np.asarray(value, dtype=float)
             if np.isinf(numbers).any() or (numbers <= -1.0).any():
                 raise ConfigError(
-                    f"given {name} = {value}: a return must be finite and above -1 (-0.2 means minus 20 %)"
+                    f"given {name} = {value!r}: a return must be finite and above -1 (-0.2 means minus 20 %)"
                 )
             if numbers.ndim == 0:
                 total[column] = float(numbers)
