@@ -24,7 +24,7 @@ def periods_per_year(times: pd.DatetimeIndex) -> int:
     if len(times) < 3:
         return TRADING_DAYS
     gap = pd.Series(times).diff().median()
-    days = CRYPTO_DAYS if (times.dayofweek >= 5).mean() > 0.2 else TRADING_DAYS
+    days = CRYPTO_DAYS if (times.day_of_week >= 5).mean() > 0.2 else TRADING_DAYS
     if gap <= pd.Timedelta(hours=12):
         bars_a_day = max(1, round(len(times) / max(1, times.normalize().nunique())))
         return days * bars_a_day
