@@ -89,9 +89,11 @@ class TrialLedger:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         text = "".join(json.dumps(plain(row)) + "\n" for row in rows)
         # One write to a file opened for appending: two runs at once interleave whole lines, never bytes.
-        handle = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CREAT, 0o644)
+        handle = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o644)
         try:
-            os.write(handle, text.encode())
+            size = os.fstat(handle).st_size
+            torn = size > 0 and os.pread(handle, 1, size - 1) != b"\n"
+            os.write(handle, (("\n" if torn else "") + text).encode())
         finally:
             os.close(handle)
 

@@ -1,0 +1,195 @@
+"""A run as a TOML file: read, checked to the last key, and built into objects.
+
+A table with the key ``type`` describes a public class of the package; its other keys are the constructor's arguments,
+tables inside it are built the same way. So a config can say all that Python can, and nothing that Python cannot.
+"""
+
+from __future__ import annotations
+
+import difflib
+import importlib.util
+import inspect
+import tomllib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+import foliocast
+from foliocast.core.errors import ConfigError
+
+BASELINES: dict[str, str] = {
+    "equal_weight": "EqualWeight",
+    "buy_and_hold": "BuyAndHold",
+    "inverse_volatility": "InverseVolatility",
+    "minimum_variance": "MinimumVariance",
+    "mean_variance": "MeanVariance",
+    "hrp": "HierarchicalRiskParity",
+}
+
+
+class _Table(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class DataConfig(_Table):
+    """Where the history comes from."""
+
+    source: str = "sample"
+    assets: list[str] | None = None
+    start: str | None = None
+    end: str | None = None
+    members: str | None = None
+    allow_jumps: bool = False
+    repair: bool = False
+
+
+class ScheduleConfig(_Table):
+    """Walk-forward windows, in bars."""
+
+    train: int = 504
+    test: int = 63
+    purge: int = 0
+    expanding: bool = False
+
+
+class Config(_Table):
+    """Everything that defines a run."""
+
+    name: str = "backtest"
+    seed: int = 0
+    data: DataConfig = Field(default_factory=DataConfig)
+    schedule: ScheduleConfig = Field(default_factory=ScheduleConfig)
+    execution: Literal["next_open", "next_close", "same_close"] | None = None
+    costs: dict[str, Any] = Field(default_factory=lambda: {"commission_bps": 5.0})
+    limits: list[dict[str, Any]] = Field(default_factory=list)
+    strategies: dict[str, dict[str, Any]] = Field(default_factory=dict)
+    baselines: bool | list[str] = True
+    regimes: bool = True
+    allow_contaminated: bool = False
+
+    @property
+    def baseline_names(self) -> list[str]:
+        """The baselines that run beside the strategies."""
+        if isinstance(self.baselines, bool):
+            return list(BASELINES) if self.baselines else []
+        return list(self.baselines)
+
+
+def load_config(path: str | Path) -> Config:
+    """Read and check a TOML file.
+
+    Raises
+    ------
+    ConfigError
+        No such file, not TOML, or a key that does not exist; one sentence.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ConfigError(f"no config file at {path}; give a TOML file, or none for the packaged demo")
+    try:
+        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path.name} is not valid TOML: {error}") from error
+    return parse_config(raw, path.name)
+
+
+def parse_config(raw: Mapping[str, Any], where: str = "config") -> Config:
+    """Check a mapping against the schema; the first fault is told in one sentence."""
+    try:
+        config = Config.model_validate(dict(raw))
+    except ValidationError as error:
+        raise ConfigError(f"{where}: {_sentence(error)}") from None
+    unknown = [name for name in config.baseline_names if name not in BASELINES]
+    if unknown:
+        raise ConfigError(f"{where}: no baseline called '{unknown[0]}'; there are {', '.join(BASELINES)}")
+    return config
+
+
+def demo_config() -> Config:
+    """The packaged demo: an attention LSTM on the embedded sample beside every baseline."""
+    return load_config(Path(__file__).with_name("demo.toml"))
+
+
+def _sentence(error: ValidationError) -> str:
+    fault = error.errors()[0]
+    key = ".".join(str(part) for part in fault["loc"])
+    if fault["type"] == "extra_forbidden":
+        return f"unknown key '{key}'{_did_you_mean(fault['loc'])}"
+    return f"'{key}' = {fault.get('input')!r}: {fault['msg'][0].lower()}{fault['msg'][1:]}"
+
+
+def _did_you_mean(where: tuple[int | str, ...]) -> str:
+    table: Any = Config
+    for part in where[:-1]:
+        annotation = table.model_fields[part].annotation if part in getattr(table, "model_fields", {}) else None
+        table = annotation if inspect.isclass(annotation) and issubclass(annotation, BaseModel) else None
+    keys = list(getattr(table, "model_fields", {}))
+    near = difflib.get_close_matches(str(where[-1]), keys, n=1)
+    return f"; did you mean '{near[0]}'?" if near else (f"; the keys are {', '.join(keys)}" if keys else "")
+
+
+def build(table: Mapping[str, Any], where: str) -> Any:
+    """Make the object that a table with a ``type`` describes; nested tables and lists are made first.
+
+    Raises
+    ------
+    ConfigError
+        No such class, or an argument that it does not take.
+    """
+    if "type" not in table:
+        raise ConfigError(
+            f"[{where}] needs a key 'type' naming a public class of foliocast, e.g. type = \"EqualWeight\""
+        )
+    name = str(table["type"])
+    if name == "function":
+        return _user_function(table, where)
+    made = _public_class(name, where)
+    takes = [p for p in inspect.signature(made).parameters.values() if p.kind is not p.VAR_KEYWORD]
+    arguments = {key: _value(item, f"{where}.{key}") for key, item in table.items() if key != "type"}
+    for key in arguments:
+        if key not in {p.name for p in takes}:
+            near = difflib.get_close_matches(key, [p.name for p in takes], n=1)
+            hint = f"did you mean '{near[0]}'?" if near else f"it takes {', '.join(p.name for p in takes) or 'nothing'}"
+            raise ConfigError(f"[{where}] {name} has no argument '{key}'; {hint}")
+    try:
+        return made(**arguments)
+    except TypeError as error:
+        raise ConfigError(f"[{where}] {name}: {error}") from error
+
+
+def _value(item: Any, where: str) -> Any:
+    if isinstance(item, Mapping):
+        return build(item, where) if "type" in item else {key: _value(v, f"{where}.{key}") for key, v in item.items()}
+    if isinstance(item, list):
+        return [_value(v, where) for v in item]
+    return item
+
+
+def _public_class(name: str, where: str) -> Callable[..., Any]:
+    found = getattr(foliocast, name, None) if name in foliocast.__all__ else None
+    if not inspect.isclass(found):
+        near = difflib.get_close_matches(name, foliocast.__all__, n=1)
+        raise ConfigError(f"[{where}] no class called '{name}'" + (f"; did you mean '{near[0]}'?" if near else ""))
+    return found
+
+
+def _user_function(table: Mapping[str, Any], where: str) -> Any:
+    """``type = "function", path = "my.py", name = "weights"``: the user's own code, from panel to weights."""
+    unknown = set(table) - {"type", "path", "name"}
+    path = Path(str(table.get("path", "")))
+    if unknown or not path.is_file():
+        what = f"unknown key '{sorted(unknown)[0]}'" if unknown else f"no Python file at '{path}'"
+        raise ConfigError(f'[{where}] {what}; a function needs path = "file.py" and name = "function"')
+    spec = importlib.util.spec_from_file_location(f"_user_{path.stem}", path)
+    if spec is None or spec.loader is None:
+        raise ConfigError(f"[{where}] '{path}' is not a Python file")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    function = getattr(module, str(table.get("name", "weights")), None)
+    if not callable(function):
+        raise ConfigError(f"[{where}] {path.name} defines no function '{table.get('name', 'weights')}'")
+    from foliocast.portfolio.function import FunctionStrategy
+
+    return FunctionStrategy(function)
