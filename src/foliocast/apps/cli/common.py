@@ -113,8 +113,17 @@ def progress(as_json: bool = False) -> Iterator[Callable[[str, int, int], None]]
             if what not in tasks:
                 tasks[what] = bar.add_task(what, total=total)
             bar.update(tasks[what], completed=done, total=total)
+            _tell_job(what, done, total)
 
         yield report
+
+
+def _tell_job(what: str, done: int, total: int) -> None:
+    """Leave the progress where the job that runs this command looks for it."""
+    if path := os.environ.get("FOLIOCAST_PROGRESS"):
+        from foliocast.runtime.files import write_json
+
+        write_json(Path(path), {"what": what, "done": done, "total": total})
 
 
 def parse_weights(text: str) -> dict[str, float]:
