@@ -186,9 +186,9 @@ def test_inpainting_a_denoiser_without_masks_has_slope_one(rounds: int) -> None:
     values = torch.zeros(20_000, 1, N, dtype=torch.float64)
     values[:, 0, 1] = MEAN[0, 0, 1] + 1.5**0.5 * torch.randn(20_000, generator=generator, dtype=torch.float64)
     guided = Inpaint(exact, PRIOR, known, values)
-    start = PRIOR.start(torch.randn(20_000, 1, N, generator=generator, dtype=torch.float64), 20.0)
+    start = PRIOR.start(torch.randn(20_000, 1, N, generator=generator, dtype=torch.float64), 200.0)
     run = resampled(heun, rounds)
-    sample = run(guided, start, karras_sigmas(40 * (4 - rounds)), NOTHING, generator)[:, 0]
+    sample = run(guided, start, karras_sigmas(40 * (4 - rounds), 0.01, 200.0), NOTHING, generator)[:, 0]
     expected = MEAN[0, 0, 0] + 0.8 / 1.5 * (values[:, 0, 1] - MEAN[0, 0, 1])
     slope = ((expected - expected.mean()) * sample[:, 0]).mean() / expected.var()
     assert slope.item() == pytest.approx(1.0, abs=0.03)
