@@ -20,6 +20,11 @@ _PUBLIC = {
     "PurgedKFold": "foliocast.core.time",
     "CombinatorialPurged": "foliocast.core.time",
     "load_panel": "foliocast.data",
+    "BlockBootstrap": "foliocast.scenarios.bootstrap",
+    "FilteredHistoricalSimulation": "foliocast.scenarios.fhs",
+    "GaussianCopula": "foliocast.scenarios.copula",
+    "StudentTCopula": "foliocast.scenarios.copula",
+    "score": "foliocast.workflows.score",
 }
 
 __all__ = ["__version__", "stats", *_PUBLIC]

@@ -1,0 +1,39 @@
+"""Expected returns for scenario models: shrunk, because a sample mean is mostly noise."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from foliocast.core.errors import ConfigError
+
+DRIFTS = ("shrunk", "sample", "zero")
+
+
+def expected_drift(returns: np.ndarray, kind: str = "shrunk") -> np.ndarray:
+    """Mean of each asset per bar, (asset,).
+
+    Parameters
+    ----------
+    returns : ndarray (time, asset)
+        Finite.
+    kind : {"shrunk", "sample", "zero"}
+        ``shrunk``: the mean of all assets, times t^2 / (1 + t^2) for its t-statistic, plus each asset's deviation times
+        the positive-part James-Stein factor (Efron & Morris 1973). One asset keeps only the first factor.
+    """
+    if kind not in DRIFTS:
+        raise ConfigError(f"drift '{kind}' is unknown; choose one of {', '.join(DRIFTS)}")
+    n_rows, n = returns.shape
+    if kind == "zero":
+        return np.zeros(n)
+    mean = returns.mean(axis=0)
+    if kind == "sample":
+        return mean
+    market = returns.mean(axis=1)
+    noise = max(float(market.var()), 1e-300) / n_rows
+    centre = market.mean() * market.mean() ** 2 / (market.mean() ** 2 + noise)
+    if n < 4:
+        return np.full(n, centre)
+    gap = mean - mean.mean()
+    error = (returns - market[:, None]).var(axis=0).mean() / n_rows
+    keep = max(0.0, 1.0 - (n - 3) * error / max(float(gap @ gap), 1e-300))
+    return centre + keep * gap
