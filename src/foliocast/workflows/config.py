@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 import foliocast
 from foliocast.core.errors import ConfigError
 
+PACKAGED = Path(__file__).with_name("configs")
 BASELINES: dict[str, str] = {
     "equal_weight": "EqualWeight",
     "buy_and_hold": "BuyAndHold",
@@ -78,7 +79,7 @@ class Config(_Table):
 
 
 def load_config(path: str | Path) -> Config:
-    """Read and check a TOML file.
+    """Read and check a TOML file, or one of the packaged configs by its name ("demo", "lstm_basket").
 
     Raises
     ------
@@ -86,8 +87,12 @@ def load_config(path: str | Path) -> Config:
         No such file, not TOML, or a key that does not exist; one sentence.
     """
     path = Path(path)
+    packaged = PACKAGED / f"{path}.toml"
+    if not path.suffix and path.name == str(path) and packaged.is_file() and not path.is_file():
+        path = packaged
     if not path.is_file():
-        raise ConfigError(f"no config file at {path}; give a TOML file, or none for the packaged demo")
+        names = ", ".join(sorted(file.stem for file in PACKAGED.glob("*.toml")))
+        raise ConfigError(f"no config file at {path}; give a TOML file or the name of a packaged one ({names})")
     try:
         raw = tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -105,11 +110,6 @@ def parse_config(raw: Mapping[str, Any], where: str = "config") -> Config:
     if unknown:
         raise ConfigError(f"{where}: no baseline called '{unknown[0]}'; there are {', '.join(BASELINES)}")
     return config
-
-
-def demo_config() -> Config:
-    """The packaged demo: an attention LSTM on the embedded sample beside every baseline."""
-    return load_config(Path(__file__).with_name("demo.toml"))
 
 
 def _sentence(error: ValidationError) -> str:

@@ -9,6 +9,10 @@ import typer
 
 from foliocast.apps.cli.common import Data, Jobs, Json, Out, Seed, console, guarded, progress
 
+ConfigName = Annotated[
+    Path | None,
+    typer.Argument(help="TOML file, or a packaged config: demo, lstm_basket. Default: demo.", show_default=False),
+]
 runs_app = typer.Typer(help="Runs on disk, and the ledger of every trial.", invoke_without_command=True)
 
 
@@ -20,7 +24,7 @@ def register(app: typer.Typer) -> None:
 
 @guarded
 def backtest(
-    config: Annotated[Path | None, typer.Argument(help="TOML file; without it the packaged demo runs.")] = None,
+    config: ConfigName = None,
     data: Data = None,
     out: Out = None,
     seed: Seed = None,
@@ -35,14 +39,14 @@ def backtest(
     comes with its interval, its baselines and the number of trials; a killed run goes on with --resume RUN.
     """
     from foliocast.workflows import backtest as work
-    from foliocast.workflows.config import demo_config, load_config
+    from foliocast.workflows.config import load_config
     from foliocast.workflows.terminal import terminal_table
 
     with progress(as_json) as report:
         if resume is not None:
             done = work.resume(resume, out or Path("runs"), jobs=jobs, cluster=cluster, report=report)
         else:
-            chosen = work.adjusted(demo_config() if config is None else load_config(config), data, seed)
+            chosen = work.adjusted(load_config(config or "demo"), data, seed)
             done = work.run(chosen, out or Path("runs"), jobs=jobs, cluster=cluster, report=report)
     screen = console(as_json)
     screen.print(terminal_table(done.metrics))
@@ -61,7 +65,7 @@ def backtest(
 
 @guarded
 def audit(
-    config: Annotated[Path | None, typer.Argument(help="TOML file; without it the packaged demo is audited.")] = None,
+    config: ConfigName = None,
     data: Data = None,
     seed: Seed = None,
     cuts: Annotated[int, typer.Option(help="Times after which the future is rewritten.", min=1)] = 6,
@@ -74,11 +78,11 @@ def audit(
     """
     from foliocast.workflows import audit as work
     from foliocast.workflows.backtest import adjusted
-    from foliocast.workflows.config import demo_config, load_config
+    from foliocast.workflows.config import load_config
     from foliocast.workflows.terminal import audit_table
 
     with progress(as_json) as report:
-        chosen = adjusted(demo_config() if config is None else load_config(config), data, seed)
+        chosen = adjusted(load_config(config or "demo"), data, seed)
         verdict = work.audit_config(chosen, cuts=cuts, report=report)
     console(as_json).print(audit_table(verdict.to_dict()))
     if as_json:

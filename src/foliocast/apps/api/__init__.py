@@ -1,0 +1,1 @@
+"""The HTTP API: forecasts at once, everything else as jobs."""

@@ -1,0 +1,140 @@
+"""What a client may send and what it gets back; OpenAPI is generated from here."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Ticker = Annotated[str, Field(pattern=r"^[A-Za-z0-9.^=_-]{1,20}$", examples=["NVDA"])]
+Fraction = Annotated[float, Field(gt=-1.0, lt=100.0)]
+DataName = Annotated[
+    str,
+    Field(
+        default="sample",
+        pattern=r"^[A-Za-z0-9][A-Za-z0-9:._-]{0,63}$",
+        description="A catalog name, an upload's name, or sample[:tech|sp500|index|factors]; never a path.",
+    ),
+]
+Seed = Annotated[int, Field(default=0, ge=0, lt=2**31)]
+
+
+class _Body(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class BacktestJob(_Body):
+    """Walk-forward of strategies; without a config the packaged demo runs."""
+
+    verb: Literal["backtest"]
+    config: dict[str, Any] | None = Field(default=None, description="The content of a config file, as JSON.")
+    data: DataName | None = None
+    seed: Seed | None = None
+
+
+class AuditJob(_Body):
+    """Look-ahead audit of a config."""
+
+    verb: Literal["audit"]
+    config: dict[str, Any] | None = None
+    data: DataName | None = None
+    cuts: int = Field(default=4, ge=1, le=20)
+
+
+class SimulateJob(_Body):
+    """Joint scenarios, free or conditional."""
+
+    verb: Literal["simulate"]
+    data: DataName = "sample"
+    model: str = Field(default="fhs", pattern=r"^[a-z0-9_-]{1,40}$")
+    assets: list[Ticker] = Field(min_length=1, max_length=200, examples=[["NVDA", "GOOG"]])
+    horizon: int = Field(default=20, ge=1, le=250)
+    n: int = Field(default=1000, ge=1, le=20000)
+    given: dict[Ticker, Fraction] = Field(default_factory=dict, examples=[{"NVDA": -0.2}])
+    seed: Seed = 0
+
+
+class StressJob(_Body):
+    """What a portfolio loses, and why."""
+
+    verb: Literal["stress"]
+    data: DataName = "sample"
+    weights: dict[Ticker, float] = Field(min_length=1, max_length=500, examples=[{"NVDA": 0.5, "GOOG": 0.5}])
+    given: dict[Ticker, Fraction] = Field(default_factory=dict)
+    horizon: int = Field(default=10, ge=1, le=250)
+    seed: Seed = 0
+
+
+class AllocateJob(_Body):
+    """Weights now."""
+
+    verb: Literal["allocate"]
+    data: DataName = "sample"
+    objective: Literal["min_risk", "max_utility", "max_return"] = "min_risk"
+    risk: str = Field(default="cvar", pattern=r"^[a-z_]{1,30}$")
+    assets: list[Ticker] = Field(default_factory=list, max_length=500)
+    seed: Seed = 0
+
+
+class GenerateJob(_Body):
+    """Fund portfolios from a prompt."""
+
+    verb: Literal["generate"]
+    prompt: str = Field(min_length=1, max_length=500, examples=["Buffett, Value, Large-Cap, Sep 2023"])
+    n: int = Field(default=8, ge=1, le=64)
+    seed: Seed = 0
+
+
+class ForecastJob(_Body):
+    """Path and intervals of one ticker."""
+
+    verb: Literal["forecast"]
+    ticker: Ticker
+    data: DataName = "sample"
+    days: int = Field(default=7, ge=1, le=30)
+    seed: Seed = 0
+
+
+AnyJob = Annotated[
+    BacktestJob | AuditJob | SimulateJob | StressJob | AllocateJob | GenerateJob | ForecastJob,
+    Field(discriminator="verb"),
+]
+
+
+class JobState(BaseModel):
+    """Where a job stands."""
+
+    id: str
+    verb: str
+    status: Literal["queued", "running", "done", "failed", "cancelled", "interrupted"]
+    created: str
+    ended: str | None = None
+    exit_code: int | None = None
+    progress: dict[str, Any] = Field(default_factory=dict)
+
+
+class Health(BaseModel):
+    """Whether the service can work, and with what."""
+
+    status: Literal["ok"]
+    version: str
+    extras: dict[str, bool]
+    datasets: list[str]
+
+
+class Prediction(BaseModel):
+    """A forecast, day by day."""
+
+    ticker: str
+    as_of: str
+    model: str
+    knowledge_until: str | None
+    last_price: float
+    days: list[dict[str, Any]]
+    notice: str = ""
+
+
+class Problem(BaseModel):
+    """What was wrong, in one sentence."""
+
+    error: str

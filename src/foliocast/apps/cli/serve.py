@@ -1,0 +1,67 @@
+"""``serve`` and ``app``: the HTTP API and the dashboard."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from foliocast.apps.cli.common import guarded
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verbs."""
+    app.command("serve")(serve)
+    app.command("app")(dashboard)
+
+
+@guarded
+def serve(
+    host: Annotated[str, typer.Option(help="Anything but loopback needs FOLIOCAST_API_TOKEN.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="Port; 0 takes a free one.", min=0, max=65535)] = 8600,
+    workers: Annotated[int, typer.Option(help="Jobs that run at the same time.", min=1)] = 1,
+    folder: Annotated[Path | None, typer.Option(help="Where jobs and results are kept.", show_default=False)] = None,
+) -> None:
+    """Serve forecasts and jobs over HTTP; the schema is at /openapi.json."""
+    from foliocast.core.errors import MissingExtraError
+
+    try:
+        import uvicorn
+
+        from foliocast.apps.api.app import create_app
+    except ImportError as error:
+        raise MissingExtraError(error.name or "fastapi", "app") from error
+    from foliocast.apps.api.settings import Settings, check_binding
+
+    settings = Settings(workers=workers) if folder is None else Settings(folder=folder, workers=workers)
+    check_binding(host, settings.token)
+    print(f"Foliocast API on http://{host}:{port or '(a free port)'}  (schema: /openapi.json)", file=sys.stderr)
+    uvicorn.run(create_app(settings), host=host, port=port, log_level="warning", server_header=False)
+
+
+@guarded
+def dashboard(
+    port: Annotated[int, typer.Option(help="Port.", min=1, max=65535)] = 8601,
+    host: Annotated[str, typer.Option(help="Address to bind.")] = "127.0.0.1",
+    headless: Annotated[bool, typer.Option("--headless", help="Do not open a browser.")] = False,
+) -> None:
+    """Open the dashboard in the browser."""
+    import importlib.util
+
+    from foliocast.core.errors import MissingExtraError
+
+    if importlib.util.find_spec("streamlit") is None:
+        raise MissingExtraError("streamlit", "app")
+    page = Path(__file__).parents[1] / "dashboard" / "main.py"
+    options = {
+        "server.port": port,
+        "server.address": host,
+        "server.headless": str(headless).lower(),
+        "browser.gatherUsageStats": "false",
+        "client.toolbarMode": "minimal",
+    }
+    flags = [f"--{key}={value}" for key, value in options.items()]
+    os.execv(sys.executable, [sys.executable, "-m", "streamlit", "run", str(page), *flags])

@@ -1,0 +1,1 @@
+"""The dashboard: computes nothing itself, calls the workflows."""
