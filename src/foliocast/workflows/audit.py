@@ -303,9 +303,7 @@ def _plausible_skill(name: str, result: pd.DataFrame, panel: Panel) -> Check:
     part = result["weight"] if isinstance(result.columns, pd.MultiIndex) and "weight" in result.columns else result
     if list(part.columns) != list(panel.assets) or len(panel.assets) < 2:
         return Check(name, True, "not applicable: the rows are not one number an asset")
-    nxt = panel.returns().shift(-1).reindex(part.index)
-    daily = rank_ic(part.to_numpy(float), nxt.to_numpy(float))
-    daily = daily[np.isfinite(daily)]
+    daily = rank_ic(part, panel.returns().shift(-1)).dropna()
     ic, error = float(daily.mean()), float(daily.std() / max(1.0, np.sqrt(len(daily))))
     if len(daily) < 20:
         return Check(name, True, "not applicable: the rows hardly differ between assets")

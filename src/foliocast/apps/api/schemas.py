@@ -11,12 +11,11 @@ Fraction = Annotated[float, Field(gt=-1.0, lt=100.0)]
 DataName = Annotated[
     str,
     Field(
-        default="sample",
         pattern=r"^[A-Za-z0-9][A-Za-z0-9:._-]{0,63}$",
         description="A catalog name, an upload's name, or sample[:tech|sp500|index|factors]; never a path.",
     ),
 ]
-Seed = Annotated[int, Field(default=0, ge=0, lt=2**31)]
+Seed = Annotated[int, Field(ge=0, lt=2**31)]
 
 
 class _Body(BaseModel):

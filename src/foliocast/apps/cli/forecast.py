@@ -1,0 +1,52 @@
+"""``forecast``."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from foliocast.apps.cli.common import Data, Json, Seed, console, guarded
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb."""
+    app.command("forecast")(forecast)
+
+
+@guarded
+def forecast(
+    ticker: Annotated[str, typer.Argument(help="The asset, as it is called in the data.")],
+    days: Annotated[int, typer.Option("--days", min=1, max=30, help="Trading days ahead.")] = 7,
+    data: Data = None,
+    model: Annotated[str, typer.Option(help="attention_lstm, lstm, transformer, linear or naive.")] = "attention_lstm",
+    seed: Seed = None,
+    as_json: Json = False,
+) -> Any:
+    """Expected path of one ticker with 80 and 95 % bands, on trading days of its exchange.
+
+    The model is fitted on the data set that holds the ticker (the first call takes a while, later ones do not);
+    a ticker without data is refused, never served by a model of another one.
+    """
+    import foliocast
+    from foliocast.workflows.forecast import forecast as work
+
+    answer = work(foliocast.load_panel(data or "sample"), ticker, days, model, seed or 0)
+    screen = console(as_json)
+    screen.print(_table(answer))
+    screen.print(f"Model: {answer['model']}")
+    if answer["notice"]:
+        screen.print(f"[yellow]{answer['notice']}[/yellow]")
+    return answer
+
+
+def _table(answer: dict[str, Any]) -> Any:
+    from rich.table import Table
+
+    table = Table(title=f"{answer['ticker']}: {answer['last_price']:.2f} at {answer['as_of']}")
+    for name in ("date", "day", "price", "return", "80 % band", "95 % band"):
+        table.add_column(name, justify="left" if name in ("date", "day") else "right")
+    for row in answer["days"]:
+        bands = [f"{row[f'low_{q}']:.2f} to {row[f'high_{q}']:.2f}" if f"low_{q}" in row else "" for q in (80, 95)]
+        table.add_row(row["date"], row["day"], f"{row['price']:.2f}", f"{row['return']:+.2%}", *bands)
+    return table

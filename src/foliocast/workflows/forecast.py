@@ -1,0 +1,157 @@
+"""Forecast one ticker for the next trading days, with bands, by a model that was fitted on it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+import foliocast
+from foliocast.core.belief import Forecast
+from foliocast.core.errors import ConfigError, HistoryError
+from foliocast.core.panel import Panel
+from foliocast.runtime.home import home
+
+MODELS = {
+    "attention_lstm": "AttentionLSTM",
+    "lstm": "LSTMForecaster",
+    "transformer": "TransformerForecaster",
+    "linear": "LinearForecaster",
+    "naive": "NaiveForecaster",
+}
+LEVELS = (0.8, 0.95)
+TRAIN_BARS = 1260  # five years of daily bars: recent enough to matter, long enough to learn from
+
+
+def forecast(panel: Panel, ticker: str, days: int = 7, model: str = "attention_lstm", seed: int = 0) -> dict[str, Any]:
+    """Path and bands of one ticker over the next trading days.
+
+    Parameters
+    ----------
+    panel : Panel
+        History; the model is fitted on its last years, all assets together.
+    ticker : str
+        Must be in the panel: a model fitted on other assets is never served for it.
+    days : int
+        1 to 30 trading days of the asset's exchange.
+    model : str
+        One of `MODELS`.
+    seed : int
+
+    Returns
+    -------
+    dict
+        ``ticker``, ``as_of``, ``model``, ``knowledge_until``, ``last_price``, ``notice`` and ``days``: for each the
+        ``date``, expected ``price`` and ``return`` since ``as_of``, and bands of prices ``low_80`` ... ``high_95``.
+
+    Raises
+    ------
+    DataError, ConfigError
+        No data for the ticker; days outside 1..30; no such model.
+    """
+    if not 1 <= days <= 30:
+        raise ConfigError(f"days = {days}, expected 1 to 30 trading days")
+    panel.select([ticker])
+    fitted = fitted_model(panel, model, seed)
+    view = panel.asof(panel.times[-1])
+    believed = fitted.forecast(view, days)
+    column = believed.assets.index(ticker)
+    last = float(panel.array("close")[-1, panel.assets.index(ticker)])
+    if not np.isfinite(last):
+        raise HistoryError(
+            f"{ticker} has no quote at {panel.times[-1]:%Y-%m-%d}, the end of '{panel.name}': it has left"
+        )
+    table = _table(believed, column, last, future_days(panel, days))
+    return {
+        "ticker": ticker,
+        "as_of": str(view.as_of.date()),
+        "model": describe(fitted, model),
+        "knowledge_until": str(pd.Timestamp(fitted.knowledge_until_).date()),
+        "last_price": last,
+        "notice": panel.notice,
+        "days": table,
+    }
+
+
+def _table(believed: Forecast, column: int, last: float, dates: pd.DatetimeIndex) -> list[dict[str, Any]]:
+    path = np.cumprod(1.0 + believed.mean[:, column]) - 1.0
+    rows: list[dict[str, Any]] = [
+        {"date": f"{date:%Y-%m-%d}", "day": date.day_name(), "price": last * (1 + r), "return": float(r)}
+        for date, r in zip(dates, path)
+    ]
+    for level in LEVELS if believed.samples is not None else ():
+        low, high = believed.quantile([(1 - level) / 2, (1 + level) / 2], cumulative=True)[:, :, column]
+        for row, below, above in zip(rows, low, high):
+            row[f"low_{level * 100:g}"], row[f"high_{level * 100:g}"] = last * (1 + below), last * (1 + above)
+    return rows
+
+
+def future_days(panel: Panel, days: int) -> pd.DatetimeIndex:
+    """The next trading days after the panel's end: of the New York exchange, or of every day for 24/7 markets."""
+    from foliocast.data.sources.exchange import trading_days
+
+    always = (panel.times.day_of_week >= 5).mean() > 0.2
+    return trading_days("24/7" if always else "XNYS", panel.times[-1], days)
+
+
+def fitted_model(panel: Panel, model: str = "attention_lstm", seed: int = 0) -> Any:
+    """The model fitted on the panel's last years; kept on disk, so that the second call is quick.
+
+    The key is the data set's content: other data, other seed or other assets mean another fit.
+    """
+    if model not in MODELS:
+        raise ConfigError(f"no forecaster '{model}'; there are {', '.join(MODELS)}")
+    made = getattr(foliocast, MODELS[model])()
+    if "random_state" in made.get_params():
+        made.set_params(random_state=seed)
+    train = panel.rows(max(0, len(panel) - TRAIN_BARS), len(panel))
+    if not hasattr(made, "save"):
+        return made.fit(train)
+    folder = home() / "models" / f"{model}-{train.data_hash[:24]}-{seed}"
+    if (folder / "card.json").is_file():
+        return _load(folder)
+    fitted = made.fit(train)
+    fitted.save(folder)
+    return fitted
+
+
+def _load(folder: Path) -> Any:
+    from foliocast.models.checkpoint import load_model
+
+    return load_model(folder)
+
+
+def describe(fitted: Any, name: str) -> str:
+    """One line of a model's card."""
+    assets = getattr(fitted, "trained_assets_", ())
+    return f"{name}, fitted on {len(assets)} assets, knows data up to {pd.Timestamp(fitted.knowledge_until_):%Y-%m-%d}"
+
+
+def model_cards() -> dict[str, Any]:
+    """Cards of every model kept on disk and of those inside the package; a broken card is named, not fatal."""
+    import json
+
+    packaged = Path(foliocast.__file__).parent / "models"
+    cards: dict[str, Any] = {"forecasters": list(MODELS), "cards": []}
+    for file in [*sorted(packaged.rglob("card.json")), *sorted((home() / "models").glob("*/card.json"))]:
+        try:
+            cards["cards"].append({"name": file.parent.name, **json.loads(file.read_text())})
+        except (OSError, ValueError) as error:
+            cards["cards"].append({"name": file.parent.name, "error": f"unreadable card: {error}"})
+    return cards
+
+
+@lru_cache(maxsize=512)
+def served_forecast(ticker: str, days: int, source: str) -> dict[str, Any]:
+    """`forecast` for a service: one fit and one answer for all who ask the same."""
+    return forecast(_panel(source), ticker, days)
+
+
+@lru_cache(maxsize=4)
+def _panel(source: str) -> Panel:
+    load: Callable[[str], Panel] = foliocast.load_panel
+    return load(source)
