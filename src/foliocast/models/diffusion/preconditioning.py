@@ -100,19 +100,23 @@ class GaussianPrior:
         values : Tensor, shape (batch or 1, time, asset)
             Read where known.
         """
-        if self.values.shape[0] != 1 or self.values.shape[1] != 1:
-            raise ConfigError("conditioning needs one covariance for all windows and bars")
-        covariance = self.covariance()[0, 0]
+        if self.values.shape[1] != 1:
+            raise ConfigError("conditioning starts from one covariance for all bars; this prior is conditional already")
         patterns, index = torch.unique(known, dim=0, return_inverse=True)
-        parts = [condition_covariance(covariance, pattern) for pattern in patterns]
-        prior = GaussianPrior.of(torch.stack([c for c, _ in parts])[None])
-        gains = torch.stack([g for _, g in parts])[index]
+        parts = [condition_covariance(self.covariance()[:, 0], pattern) for pattern in patterns]
+        prior = GaussianPrior.of(torch.stack([c for c, _ in parts], dim=1))
+        gains = torch.stack([g for _, g in parts], dim=1)
+        if len(patterns) > 1:
+            prior = replace(prior, values=prior.values[:, index], vectors=prior.vectors[:, index])
+            gains = gains[:, index]
         shift = torch.where(known, values - self.mean, torch.zeros_like(values))
-        mean = self.mean + (shift.transpose(0, 1) @ gains.mT).transpose(0, 1)
-        mean = torch.where(known, values, mean)
-        if len(patterns) == 1:
-            return replace(prior, mean=mean)
-        return GaussianPrior(prior.values[:, index], prior.vectors[:, index], mean)
+        mean = torch.where(known, values, self.mean + self._times(shift, gains.mT))
+        return replace(prior, mean=mean)
+
+    def signal(self, sigma: Tensor | float) -> Tensor:
+        """Share of the variance of each noisy entry that is signal, in [0, 1], (batch or 1, time or 1, asset)."""
+        v = per_sample(sigma, self.values) ** 2
+        return (self.vectors**2 @ (self.values / (self.values + v)).unsqueeze(-1)).squeeze(-1)
 
     @staticmethod
     def _times(x: Tensor, matrix: Tensor) -> Tensor:
@@ -124,16 +128,18 @@ class GaussianPrior:
 
 
 def condition_covariance(covariance: Tensor, known: Tensor) -> tuple[Tensor, Tensor]:
-    """Covariance given the known entries (zero rows and columns there) and the gain (asset, asset) onto the rest."""
-    gain = torch.zeros_like(covariance)
+    """Covariances (..., asset, asset) given the known entries, and the gains of the others on them.
+
+    ``known`` (asset,) is one mask for all. Rows and columns of what is known are zero in both.
+    """
+    gain, out = torch.zeros_like(covariance), torch.zeros_like(covariance)
     if not bool(known.any()):
         return covariance, gain
-    free = ~known
-    block = torch.linalg.solve(covariance[known][:, known], covariance[known][:, free]).mT
-    out = torch.zeros_like(covariance)
-    schur = covariance[free][:, free] - block @ covariance[known][:, free]
-    out[free.nonzero(), free.nonzero().T] = (schur + schur.mT) / 2
-    gain[free.nonzero(), known.nonzero().T] = block
+    k, f = known.nonzero().flatten(), (~known).nonzero().flatten()
+    block = torch.linalg.solve(covariance[..., k[:, None], k], covariance[..., k[:, None], f]).mT
+    schur = covariance[..., f[:, None], f] - block @ covariance[..., k[:, None], f]
+    out[..., f[:, None], f] = (schur + schur.mT) / 2
+    gain[..., f[:, None], k] = block
     return out, gain
 
 

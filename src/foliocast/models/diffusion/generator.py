@@ -1,0 +1,165 @@
+"""`DiffusionScenarios`: joint futures from a diffusion model of volatility-standardised innovations."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import replace
+
+import numpy as np
+import torch
+from sklearn.base import BaseEstimator
+
+from foliocast.core.conditions import Condition
+from foliocast.core.errors import ConfigError
+from foliocast.core.scenario_base import Bars, ScenarioMixin
+from foliocast.models.diffusion.dit import DiT
+from foliocast.models.diffusion.fitting import DiffusionLoss, WindowSamples, earned_shrinkage
+from foliocast.models.diffusion.innovations import N_STATE, RECENT, History, innovations, origin, own_scale, study
+from foliocast.models.diffusion.innovations import variance_proxy as variance_proxy
+from foliocast.models.diffusion.paths import PathSampler
+from foliocast.models.diffusion.preconditioning import WIENER, Preconditioned
+from foliocast.models.diffusion.unet1d import UNet1D
+from foliocast.models.training import TrainingResult, TrainingSpec, seed_of, train
+from foliocast.stats.correlation import CorrelationFilter
+from foliocast.stats.volatility import VolatilityFilter
+
+PATCH = 10
+VALIDATION = 0.15  # share of the windows, the latest, on which training stops and the network's share is set
+
+TRAINING = TrainingSpec(
+    optimizer="adamw",
+    lr=2e-3,
+    weight_decay=1e-2,
+    batch_size=128,
+    epochs=60,
+    max_steps=500,
+    patience=8,
+    ema=0.995,
+    schedule="cosine",
+    warmup_steps=20,
+)
+
+
+class DiffusionScenarios(ScenarioMixin, BaseEstimator):
+    """Scenario model: a diffusion network over what volatility and correlation filters leave unexplained.
+
+    Returns are divided by a causal volatility forecast; windows of these innovations are near N(0, C) with the filtered
+    correlation C. The denoiser is the exact one of that Gaussian plus a network (`preconditioning.Wiener`), whose share
+    is set on held-out windows: with nothing to learn the model is the filtered Gaussian. Samples run back through the
+    volatility recursion, bar by bar. Drift is zero.
+
+    Parameters
+    ----------
+    denoiser : {"dit", "unet"}
+        `DiT` (assets as a set of tokens) or `UNet1D` (assets as channels).
+    steps : int
+        Denoising steps.
+    sampler : {"dpm", "ddim", "ddpm", "heun"}
+    volatility : {"har", "gjr", "garch", "ewma"}
+        The filter; ``har`` is pooled over assets, with market state and leverage, and uses ranges if a Panel is fitted.
+    block : int
+        Bars generated at once; longer horizons continue block by block.
+    width, depth : int
+        Of the network.
+    guidance : float
+        Classifier-free guidance towards the state of the market; 1 is none, above 1 exaggerates it.
+    training : TrainingSpec, optional
+        Default: 500 steps of AdamW with early stopping.
+    n_jobs : int
+        Threads that sample. The bits do not depend on it.
+    random_state : int or Generator
+
+    Attributes
+    ----------
+    denoiser_ : Preconditioned
+    shrinkage_ : float
+        Share of the network's output that held-out windows support.
+    gain_ : float
+        Share of the held-out denoising error that the network removes.
+    volatility_, correlation_ : the fitted filters
+    training_ : TrainingResult
+    """
+
+    min_history = 250
+
+    def __init__(
+        self,
+        denoiser: str = "dit",
+        steps: int = 5,
+        sampler: str = "dpm",
+        volatility: str = "har",
+        block: int = 20,
+        width: int = 32,
+        depth: int = 2,
+        guidance: float = 1.0,
+        training: TrainingSpec | None = None,
+        n_jobs: int = 2,
+        random_state: int | np.random.Generator | None = 0,
+    ) -> None:
+        self.denoiser = denoiser
+        self.steps = steps
+        self.sampler = sampler
+        self.volatility = volatility
+        self.block = block
+        self.width = width
+        self.depth = depth
+        self.guidance = guidance
+        self.training = training
+        self.n_jobs = n_jobs
+        self.random_state = random_state
+
+    def _learn(self, bars: Bars) -> None:
+        self.volatility_ = VolatilityFilter(self.volatility).fit(bars.log_returns, variance_proxy(bars))
+        z, _, _ = innovations(self.volatility_, bars)
+        self.correlation_ = CorrelationFilter().fit(z / own_scale(z))
+        history = study(self.volatility_, self.correlation_, bars)
+        seed = training_seed(self.random_state)
+        network = build_network(self.denoiser, len(bars.assets), self.width, self.depth, seed)
+        denoiser = Preconditioned(network, WIENER)
+        spec = replace(TRAINING if self.training is None else self.training, seed=seed)
+        self.training_, self.gain_ = fit_denoiser(denoiser, history, self.block, spec)
+        self.denoiser_, self.shrinkage_ = denoiser, denoiser.shrinkage
+
+    def _sampler(
+        self, bars: Bars, horizon: int, condition: Condition
+    ) -> Callable[[int, np.random.Generator], np.ndarray]:
+        start = origin(self.volatility_, self.correlation_, bars)
+        paths = PathSampler(self.denoiser_, self.sampler, self.steps, self.block, self.guidance, self.n_jobs)
+        return paths.draw(start, horizon, condition)
+
+
+def build_network(kind: str, n_assets: int, width: int, depth: int, seed: int) -> torch.nn.Module:
+    """A fresh network; its random weights depend on the seed only."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        if kind == "dit":
+            return DiT(width, depth, heads=2, patch=PATCH, n_state=N_STATE, dropout=0.1)
+        if kind == "unet":
+            channels = tuple(width * 2**level for level in range(depth))
+            return UNet1D(n_assets, channels, n_state=N_STATE, dropout=0.1)
+    raise ConfigError(f"denoiser = {kind!r}: expected dit or unet")
+
+
+def fit_denoiser(
+    denoiser: Preconditioned, history: History, block: int, spec: TrainingSpec
+) -> tuple[TrainingResult, float]:
+    """Train on the windows of a history and set the network's share on its held-out end; what training did, the gain.
+
+    Overlapping windows share bars, so a gap of a window lies between training and validation.
+    """
+    n = len(history.z)
+    length = min(block, max(2, (n - RECENT) // 8))
+    split = int(n * (1 - VALIDATION))
+    samples = WindowSamples.of(history, length, RECENT, split - length)
+    held_out = WindowSamples.of(history, length, split, n - length + 1)
+    result = train(denoiser, samples, DiffusionLoss(patch=min(PATCH, length)), spec, validation=held_out)
+    denoiser.shrinkage, gain = earned_shrinkage(denoiser, held_out)
+    return result, gain
+
+
+def training_seed(random_state: int | np.random.Generator | None) -> int:
+    """A seed for torch; a Generator is not consumed, so that fitting twice gives the same model."""
+    if isinstance(random_state, np.random.Generator):
+        return int(copy.deepcopy(random_state).integers(2**31))
+    return seed_of(0 if random_state is None else random_state, 77) % 2**31

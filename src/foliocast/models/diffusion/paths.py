@@ -1,0 +1,235 @@
+"""From a denoiser to paths: blocks of innovations are sampled, the volatility recursion runs along them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from foliocast.core.conditions import Condition
+from foliocast.models.diffusion.guidance import ClassifierFree, path_total
+from foliocast.models.diffusion.innovations import RECENT, Origin, state_now
+from foliocast.models.diffusion.preconditioning import Context, Denoiser, GaussianPrior, Preconditioned
+from foliocast.models.diffusion.process import karras_sigmas
+from foliocast.models.diffusion.samplers import sampler_named
+from foliocast.stats.conditioning import meet
+
+GROUP = 500  # windows denoised at once: their tensors stay in the cache
+LONGEST = 3.0  # a log return beyond is not simulated: exp would turn a far tail into an infinite price
+PASSES = 3  # the volatility along a conditioned path depends on the path
+
+
+@dataclass(frozen=True)
+class PathSampler:
+    """How paths are drawn.
+
+    Parameters
+    ----------
+    denoiser : Preconditioned
+        Of innovations, with the Wiener preconditioner.
+    sampler : str
+    steps : int
+    block : int
+        Bars generated at once; longer horizons continue from the simulated end.
+    guidance : float
+        Scale of classifier-free guidance by the state; 1 is none.
+    jobs : int
+        Threads; the bits do not depend on it.
+    """
+
+    denoiser: Preconditioned
+    sampler: str = "dpm"
+    steps: int = 5
+    block: int = 20
+    guidance: float = 1.0
+    jobs: int = 1
+
+    def draw(
+        self, start: Origin, horizon: int, condition: Condition
+    ) -> Callable[[int, np.random.Generator], np.ndarray]:
+        """``draw(n, rng)`` -> simple returns (n, horizon, asset) that meet the condition."""
+
+        def run(n: int, rng: np.random.Generator) -> np.ndarray:
+            if condition.empty:
+                return np.expm1(_clip(self._free(start, n, horizon, rng)))
+            log_paths = self._given(start, n, horizon, condition, rng)
+            returns = np.expm1(meet(log_paths, condition))
+            fixed = np.isfinite(condition.path)
+            returns[:, fixed] = condition.path[fixed]
+            return returns
+
+        return run
+
+    # ---- paths
+    def _free(self, start: Origin, n: int, horizon: int, rng: np.random.Generator) -> np.ndarray:
+        """Log returns (n, horizon, asset), block by block."""
+        paths = np.empty((n, horizon, len(start.slow)))
+        walk = _Walk.begin(start, n)
+        for first in range(0, horizon, self.block):
+            length = min(self.block, horizon - first)
+            z = self._innovations(start, walk, Window(length), n, rng)
+            walk.along(start, z, paths[:, first : first + length])
+        return paths
+
+    def _given(self, start: Origin, n: int, horizon: int, condition: Condition, rng: np.random.Generator) -> np.ndarray:
+        """Log returns with the condition met but for what the recursion still shifts; one window, a few passes."""
+        seed = int(rng.integers(2**63))
+        paths = np.empty((n, horizon, len(start.slow)))
+        walk = _Walk.begin(start, n)
+        sigma = np.broadcast_to(walk.sigma(start)[:, None], (len(walk.sigma(start)), horizon, len(start.slow)))
+        fixed = np.log1p(condition.path)
+        for _ in range(1 if horizon == 1 else PASSES):
+            window = _window(condition, fixed, sigma)
+            z = self._innovations(start, _Walk.begin(start, n), window, n, np.random.default_rng(seed))
+            sigma = _Walk.begin(start, n).along(start, z, paths, fixed)
+        return paths
+
+    # ---- innovations
+    def _innovations(self, start: Origin, walk: _Walk, window: Window, n: int, rng: np.random.Generator) -> np.ndarray:
+        """Innovations (n, length, asset), group by group, each group with its own seed."""
+        groups = range(0, n, GROUP)
+        seeds = rng.integers(2**63, size=len(groups))
+        state = torch.from_numpy(state_now(start, walk.sigma(start) / start.scale, walk.recent))
+        prior = GaussianPrior.of(torch.from_numpy(start.correlation).float())
+        out = np.empty((n, window.length, len(start.slow)), dtype=np.float32)
+
+        def one(k: int) -> None:
+            rows = slice(groups[k], min(groups[k] + GROUP, n))
+            noise = torch.Generator().manual_seed(int(seeds[k]))
+            x = torch.randn((rows.stop - rows.start, window.length, len(start.slow)), generator=noise)
+            own = state if len(state) == 1 else state[rows]
+            out[rows] = self._sample(x, Context(state=own, prior=prior), window.rows(rows), noise).numpy()
+
+        if self.jobs == 1 or len(groups) == 1:
+            for k in range(len(groups)):
+                one(k)
+        else:
+            with ThreadPoolExecutor(self.jobs) as pool:
+                list(pool.map(one, range(len(groups))))
+        return out
+
+    @torch.no_grad()
+    def _sample(self, noise: Tensor, context: Context, window: Window, generator: torch.Generator) -> Tensor:
+        denoiser: Denoiser = self.denoiser
+        if self.guidance != 1.0:
+            denoiser = ClassifierFree(denoiser, self.guidance)
+        back: Callable[[Tensor], Tensor] | None = None
+        assert context.prior is not None
+        if window.known is not None:
+            assert window.values is not None
+            context = replace(
+                context,
+                known=window.known,
+                values=window.values,
+                prior=context.prior.given(window.known, window.values),
+            )
+        if window.weights is not None:
+            assert window.assets is not None
+            assert window.totals is not None
+            denoiser, context, back = path_total(denoiser, context, window.weights, window.assets, window.totals)
+        assert context.prior is not None
+        sigmas = noise_levels(self.steps)
+        x = context.prior.start(noise, float(sigmas[0]))
+        x = sampler_named(self.sampler)(denoiser, x, sigmas, context, generator)
+        return x if back is None else back(x)
+
+
+def noise_levels(steps: int) -> Tensor:
+    """Levels that few steps are best spent on, the far ends being Gaussian anyway."""
+    return karras_sigmas(steps, 0.05, 10.0, rho=3.0) if steps > 1 else karras_sigmas(1, 1.0, 10.0)
+
+
+@dataclass(frozen=True)
+class Window:
+    """What is given of a window, in units of innovations.
+
+    Attributes
+    ----------
+    known : Tensor of bool (length, asset), optional
+    values : Tensor (batch or 1, length, asset), optional
+    weights : Tensor (length,), optional
+        Of the sums over time that are given.
+    assets : Tensor of bool (asset,), optional
+    totals : Tensor (batch or 1, assets), optional
+    """
+
+    length: int
+    known: Tensor | None = None
+    values: Tensor | None = None
+    weights: Tensor | None = None
+    assets: Tensor | None = None
+    totals: Tensor | None = None
+
+    def rows(self, rows: slice) -> Window:
+        """The part that concerns these windows."""
+
+        def part(values: Tensor | None) -> Tensor | None:
+            return values if values is None or len(values) == 1 else values[rows]
+
+        return replace(self, values=part(self.values), totals=part(self.totals))
+
+
+def _window(condition: Condition, fixed: np.ndarray, sigma: np.ndarray) -> Window:
+    """Read a condition on returns as one on innovations, given the volatility along each path.
+
+    Points that are given only at some bars beside totals of other assets are left to `meet`.
+    """
+    known = np.isfinite(fixed)
+    touched = np.isfinite(condition.total)
+    window = Window(len(fixed))
+    if known.any() and not (touched.any() and (known.any(axis=0) != known.all(axis=0)).any()):
+        values = np.where(known, np.where(known, fixed, 0.0) / sigma, 0.0)
+        window = replace(window, known=torch.from_numpy(known), values=torch.from_numpy(values).float())
+    if touched.any():
+        shape = sigma[:, :, touched].mean(axis=(0, 2))
+        size = (sigma[:, :, touched] * shape[:, None]).sum(axis=1) / (shape**2).sum()
+        totals = np.log1p(condition.total[touched]) / size
+        window = replace(
+            window,
+            weights=torch.from_numpy(shape / shape[0]).float(),
+            assets=torch.from_numpy(touched),
+            totals=torch.from_numpy(totals / shape[0]).float(),
+        )
+    return window
+
+
+@dataclass
+class _Walk:
+    """The volatility recursion along paths under way: its state and the last innovations."""
+
+    state: Any
+    recent: np.ndarray
+
+    @classmethod
+    def begin(cls, start: Origin, n: int) -> _Walk:
+        return cls(start.volatility.spread(start.state, n), start.recent[None])
+
+    def sigma(self, start: Origin) -> np.ndarray:
+        """Volatility of the next bar, (batch or 1, asset): one row while all paths are still the same."""
+        sigma = start.volatility.sigma(self.state) * start.scale
+        return sigma[:1] if len(self.recent) == 1 else sigma
+
+    def along(self, start: Origin, z: np.ndarray, out: np.ndarray, fixed: np.ndarray | None = None) -> np.ndarray:
+        """Fill ``out`` (n, length, asset) with log returns, overriding what is fixed; the volatilities of each bar."""
+        n, length, _ = z.shape
+        sigmas, seen = np.empty(z.shape), np.array(z, dtype=float)
+        for h in range(length):
+            sigmas[:, h] = start.volatility.sigma(self.state) * start.scale
+            out[:, h] = z[:, h] * sigmas[:, h]
+            if fixed is not None:
+                known = np.isfinite(fixed[h])
+                out[:, h, known] = fixed[h, known]
+                seen[:, h, known] = out[:, h, known] / sigmas[:, h, known]
+            self.state = start.volatility.step(self.state, _clip(out[:, h]))
+        before = np.broadcast_to(self.recent, (n, RECENT, z.shape[2]))
+        self.recent = np.concatenate([before, seen], axis=1)[:, -RECENT:]
+        return sigmas
+
+
+def _clip(log_returns: np.ndarray) -> np.ndarray:
+    return np.clip(log_returns, -LONGEST, LONGEST)
