@@ -6,9 +6,9 @@ values, the whole procedure runs again, and every decision up to *t* must come o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
@@ -16,11 +16,19 @@ import pandas as pd
 from foliocast.core.errors import ConfigError, LookAheadError
 from foliocast.core.market import Universe
 from foliocast.core.panel import Panel
+from foliocast.core.protocols import TaskRunner, serial
 from foliocast.core.time import Fold, WalkForward
 from foliocast.stats.measures import rank_ic
 
+if TYPE_CHECKING:
+    from foliocast.workflows.config import Config
+
 Report = Callable[[str, int, int], None]
 SUSPICIOUS_IC = 0.2  # daily equity models that work reach 0.04 to 0.054; an oracle has 1
+
+
+def silent(what: str, done: int, total: int) -> None:
+    """A progress report that nobody reads."""
 
 
 @dataclass(frozen=True)
@@ -87,7 +95,7 @@ def audit(
     if _is_walked(strategy):
         folds = (schedule or _default_schedule(panel)).folds(len(panel))
         tasks = fold_tasks("audit", strategy, panel, folds, cuts, execution, seed)
-        checks = list(fold_checks("", [run_task(task) for task in tasks]))
+        checks = list(fold_checks("", map(run_task, tasks)))
     else:
         checks = _audit_function(strategy, panel, cuts, execution, seed)
     checks.append(alignment(panel, execution))
@@ -141,30 +149,78 @@ def _shifted(fold: Fold) -> Fold:
     return Fold(fold.number, (0, fold.train[1] - start), (fold.test[0] - start, fold.test[1] - start))
 
 
-def run_task(task: FoldAudit) -> tuple[FoldAudit, pd.DataFrame, pd.DataFrame, pd.DataFrame]:
-    """Rows of the fold on the record, again on the record, and with the future rewritten."""
+@dataclass(frozen=True)
+class FoldResult:
+    """Rows of a fold on the record, again on the record, and with the future rewritten; the model's cut-off."""
+
+    task: FoldAudit
+    first: pd.DataFrame
+    again: pd.DataFrame
+    other: pd.DataFrame
+    knowledge_until: pd.Timestamp | None
+
+
+def run_task(task: FoldAudit) -> FoldResult:
+    """Fit and decide three times over."""
     rng = np.random.default_rng([task.seed, task.fold.number])
     changed = rewrite_future(task.panel, task.cut, rng, task.execution)
-    first, again, other = (_walked(task, panel) for panel in (task.panel, task.panel, changed))
-    return task, first, again, other
+    (first, until), (again, _), (other, _) = (_walked(task, panel) for panel in (task.panel, task.panel, changed))
+    return FoldResult(task, first, again, other, until)
 
 
-def fold_checks(
-    label: str, results: Iterable[tuple[FoldAudit, pd.DataFrame, pd.DataFrame, pd.DataFrame]]
-) -> Iterable[Check]:
+def fold_checks(label: str, results: Iterable[FoldResult]) -> Iterable[Check]:
     """The verdicts on audited folds of one strategy."""
-    rows = []
-    for task, first, again, other in results:
-        when = f"{task.cut:%Y-%m-%d}"
-        yield _same(
-            f"{label}repeatable (fold {task.fold.number})", first, again, first.index[-1], "two runs on the same data"
-        )
-        yield _same(
-            f"{label}future after {when} rewritten", first, other, task.cut, "decisions and predictions up to it"
-        )
-        rows.append((first, task.panel))
-    for first, panel in rows[-1:]:
-        yield _plausible_skill(f"{label}plausible skill", first, panel)
+    found = list(results)
+    for r in found:
+        number, when = r.task.fold.number, f"{r.task.cut:%Y-%m-%d}"
+        last = r.first.index[-1]
+        yield _same(f"{label}repeatable (fold {number})", r.first, r.again, last, "two runs on the same data")
+        yield _same(f"{label}future after {when} rewritten", r.first, r.other, r.task.cut, "decisions and predictions")
+    yield check_cutoff(f"{label}knowledge cut-off", [(r.knowledge_until, r.first.index[0]) for r in found])
+    for r in found[-1:]:
+        yield _plausible_skill(f"{label}plausible skill", r.first, r.task.panel)
+
+
+def strategy_checks(
+    strategies: Mapping[str, Any],
+    panel: Panel,
+    folds: list[Fold],
+    cuts: int,
+    execution: str,
+    seed: int,
+    run_tasks: TaskRunner = serial,
+    report: Report = silent,
+) -> list[Check]:
+    """All checks of several strategies; a user's function is audited in the form of a notebook, with all the data."""
+    tasks, checks = [], []
+    for name, strategy in strategies.items():
+        function = getattr(strategy, "function", None)
+        if callable(function):
+            own = _audit_function(function, panel, max(3, cuts), execution, seed)
+            checks += [replace(check, name=f"{name}: {check.name}") for check in own]
+        else:
+            tasks += fold_tasks(name, strategy, panel, folds, cuts, execution, seed)
+    found: dict[str, list[FoldResult]] = {}
+    report("audit", 0, len(tasks))
+    for done, result in enumerate(run_tasks(run_task, tasks), start=1):
+        found.setdefault(result.task.name, []).append(result)
+        report("audit", done, len(tasks))
+    for name, results in found.items():
+        checks += fold_checks(f"{name}: ", results)
+    return [*checks, alignment(panel, execution)]
+
+
+def audit_config(config: Config, cuts: int = 6, jobs: int = 0, report: Report = silent) -> AuditReport:
+    """Audit every strategy of a config on its own data, schedule and fill convention."""
+    from foliocast.runtime.compute import Compute
+    from foliocast.workflows.backtest import plan
+
+    work = plan(config)
+    folds = work.schedule.folds(len(work.panel))
+    checks = strategy_checks(
+        work.strategies, work.panel, folds, cuts, work.execution, config.seed, Compute(jobs), report
+    )
+    return AuditReport(tuple(checks))
 
 
 def rewrite_future(panel: Panel, cut: pd.Timestamp, rng: np.random.Generator, execution: str = "next_close") -> Panel:
@@ -249,11 +305,11 @@ def _as_rows(result: Any, panel: Panel) -> pd.DataFrame:
     return pd.DataFrame(values.reshape(len(panel), -1), index=panel.times)
 
 
-def _walked(task: FoldAudit, panel: Panel) -> pd.DataFrame:
+def _walked(task: FoldAudit, panel: Panel) -> tuple[pd.DataFrame, pd.Timestamp | None]:
     from foliocast.trading.walkforward import seeded_clone
 
     model = seeded_clone(task.strategy, task.seed, task.name, task.fold.number).fit(panel.rows(*task.fold.train))
-    return decisions(model, panel, task.fold)
+    return decisions(model, panel, task.fold), getattr(model, "knowledge_until_", None)
 
 
 def decisions(model: Any, panel: Panel, fold: Fold) -> pd.DataFrame:

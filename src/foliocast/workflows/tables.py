@@ -20,7 +20,7 @@ def weights(results: dict[str, BacktestResult]) -> pd.DataFrame:
 
 def ledger(results: dict[str, BacktestResult], kind: str) -> pd.DataFrame:
     """A table of the ledger ("trades", "financing", "actions") of every strategy."""
-    return _stacked({name: getattr(result.ledger, kind) for name, result in results.items()})
+    return _stacked({name: getattr(result, kind)() for name, result in results.items()})
 
 
 def predictions(decisions: dict[str, list[FoldDecision]], panel: Panel) -> pd.DataFrame:
@@ -31,7 +31,7 @@ def predictions(decisions: dict[str, list[FoldDecision]], panel: Panel) -> pd.Da
         frames = [fold.predictions for fold in folds if fold.predictions is not None]
         if frames:
             table = _long(pd.concat(frames), "prediction")
-            rows = panel.times.get_indexer(table["date"]) - 0
+            rows = panel.times.get_indexer(pd.DatetimeIndex(table["date"]))
             columns = pd.Index(panel.assets).get_indexer(table["asset"])
             table["outcome"] = outcome.reindex(panel.times).to_numpy()[rows, columns]
             parts[name] = table

@@ -1,0 +1,286 @@
+"""The main job: from prices to an audited walk-forward report.
+
+Numbered steps, each one function: (1) plan, (2) decide, (3) simulate, (4) weigh the evidence, (5) write.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import pandas as pd
+import tomli_w
+
+from foliocast.core.errors import ConfigError, DataError, InterruptedRun
+from foliocast.core.panel import Panel
+from foliocast.core.time import WalkForward
+from foliocast.runtime.compute import Compute
+from foliocast.runtime.files import plain, whole_file, write_json
+from foliocast.runtime.resume import BundleStore
+from foliocast.trading.costs import Costs
+from foliocast.trading.result import BacktestResult
+from foliocast.trading.walkforward import FoldDecision, FoldTask, fold_tasks, run_fold, simulate
+from foliocast.workflows.audit import Report, silent
+from foliocast.workflows.config import BASELINES, Config, build, load_config
+from foliocast.workflows.runs import RunFolder, find_run, new_run
+
+@dataclass(frozen=True)
+class Plan:
+    """A checked config, built into objects; nothing has been written yet."""
+
+    config: Config
+    panel: Panel
+    source_hash: str
+    strategies: dict[str, Any]
+    schedule: WalkForward
+    costs: Costs
+    limits: tuple[Any, ...]
+    execution: str
+
+
+@dataclass(frozen=True)
+class Done:
+    """A finished run."""
+
+    folder: Path
+    metrics: dict[str, Any]
+    notice: str = ""
+    results: dict[str, BacktestResult] = field(default_factory=dict)
+
+
+def adjusted(config: Config, data: str | None = None, seed: int | None = None) -> Config:
+    """A config with the command line's ``--data`` and ``--seed`` put in."""
+    changes: dict[str, Any] = {}
+    if data is not None:
+        changes["data"] = config.data.model_copy(update={"source": data})
+    if seed is not None:
+        changes["seed"] = seed
+    return config.model_copy(update=changes)
+
+
+# ---- 1. plan
+def plan(config: Config) -> Plan:
+    """Load, cut and check everything that can be wrong, before a folder is made.
+
+    Raises
+    ------
+    FoliocastError
+        One sentence on what is wrong with the config or the data.
+    """
+    strategies = {name: build(table, f"strategies.{name}") for name, table in config.strategies.items()}
+    for name in config.baseline_names:
+        strategies.setdefault(name, build({"type": BASELINES[name]}, f"baselines.{name}"))
+    if not strategies:
+        raise ConfigError("nothing to run: the config names no strategies and switches the baselines off")
+    costs = build({"type": "Costs", **config.costs}, "costs")
+    limits = tuple(build(table, f"limits[{k}]") for k, table in enumerate(config.limits))
+    source_hash, panel = load_data(config)
+    schedule = WalkForward(**config.schedule.model_dump())
+    schedule.folds(len(panel))
+    execution = config.execution or ("next_open" if "open" in panel.fields else "next_close")
+    if execution == "next_open" and "open" not in panel.fields:
+        have = ", ".join(panel.fields)
+        raise ConfigError(f"execution = 'next_open' needs opens, '{panel.name}' has {have}; use 'next_close'")
+    return Plan(config, panel, source_hash, strategies, schedule, costs, limits, execution)
+
+
+def load_data(config: Config) -> tuple[str, Panel]:
+    """Hash of the data set as it came, and the part of it that the config asks for."""
+    from foliocast.data import load_panel
+
+    data = config.data
+    whole = load_panel(data.source, repair=data.repair, allow_jumps=data.allow_jumps)
+    panel = whole if data.members is None else _with_members(whole, Path(data.members))
+    panel = panel if data.assets is None else panel.select(data.assets)
+    panel = panel if data.start is None and data.end is None else panel.between(data.start, data.end)
+    if not panel.universe.mask.any():
+        raise DataError(f"no asset of '{panel.name}' is ever a member of the universe; check data.members")
+    return whole.data_hash, panel
+
+
+def _with_members(panel: Panel, path: Path) -> Panel:
+    from foliocast.data.universe import universe_from_spells
+
+    if not path.is_file():
+        raise ConfigError(f"data.members = '{path}' is not a file; expected a CSV with ticker, start_date, end_date")
+    return universe_from_spells(panel, pd.read_csv(path))
+
+
+# ---- 2. decide
+def decide(work: Plan, compute: Compute, store: BundleStore, report: Report) -> dict[str, list[FoldDecision]]:
+    """Decisions of every fold of every strategy; finished folds come from the store."""
+    tasks = fold_tasks(work.strategies, work.panel, work.schedule, work.config.seed)
+    found = {task.key: kept for task in tasks if (kept := _kept(store, task)) is not None}
+    todo = [task for task in tasks if task.key not in found]
+    report("folds", len(found), len(tasks))
+    for task, decision in zip(todo, compute(run_fold, todo)):
+        _keep(store, task, decision)
+        found[task.key] = decision
+        report("folds", len(found), len(tasks))
+    out: dict[str, list[FoldDecision]] = {name: [] for name in work.strategies}
+    for task in tasks:
+        out[task.name].append(found[task.key])
+    return out
+
+
+def _keep(store: BundleStore, task: FoldTask, decision: FoldDecision) -> None:
+    frames = {"weights": decision.weights}
+    if decision.predictions is not None:
+        frames["predictions"] = decision.predictions
+    if decision.attention is not None:
+        frames["attention"] = decision.attention
+    until = None if decision.knowledge_until is None else str(decision.knowledge_until)
+    store.put(task.key, frames, {"number": decision.number, "knowledge_until": until})
+
+
+def _kept(store: BundleStore, task: FoldTask) -> FoldDecision | None:
+    bundle = store.get(task.key)
+    if bundle is None:
+        return None
+    frames, meta = bundle
+    until = None if meta["knowledge_until"] is None else pd.Timestamp(meta["knowledge_until"])
+    return FoldDecision(meta["number"], frames["weights"], frames.get("predictions"), frames.get("attention"), until)
+
+
+# ---- the whole
+def run(
+    config: Config,
+    out: Path,
+    *,
+    jobs: int = 1,
+    cluster: str | None = None,
+    report: Report = silent,
+) -> Done:
+    """Run a config and write its folder under ``out``.
+
+    Returns
+    -------
+    Done
+        The folder, the content of its ``metrics.json`` and one `BacktestResult` a strategy.
+    """
+    work = plan(config)
+    folder = new_run(out, config.name, _about(work), tomli_w.dumps(_toml(config)))
+    return _finish(work, folder, jobs, cluster, report)
+
+
+def resume(run_id: Path, parent: Path, *, jobs: int = 1, cluster: str | None = None, report: Report = silent) -> Done:
+    """Go on with a run that was stopped at any moment; ends with the bits of an undisturbed run.
+
+    Raises
+    ------
+    ConfigError
+        No such run, or its data are no longer the same.
+    """
+    folder = find_run(run_id, parent)
+    work = plan(load_config(folder.path / "config.toml"))
+    then = folder.read("run").get("data", {}).get("hash")
+    if then != work.panel.data_hash:
+        raise ConfigError(f"'{work.panel.name}' has changed since {folder.path.name} began; start a new run")
+    if folder.read("run").get("status") == "done":
+        return Done(folder.path, folder.read("metrics"), work.panel.notice)
+    return _finish(work, folder, jobs, cluster, report)
+
+
+def _finish(work: Plan, folder: RunFolder, jobs: int, cluster: str | None, report: Report) -> Done:
+    from foliocast.workflows.evidence import weigh
+    from foliocast.workflows.report import write_report
+
+    store = BundleStore(folder.path / "folds")
+    compute = Compute(jobs, cluster)
+    clock = {"start": time.perf_counter()}
+    try:
+        decisions = decide(work, compute, store, report)
+        clock["decide"] = time.perf_counter()
+        results = {name: _simulated(work, folds) for name, folds in decisions.items()}
+        clock["simulate"] = time.perf_counter()
+        metrics = weigh(work, decisions, results, compute, folder.path.name, report)
+        clock["evidence"] = time.perf_counter()
+    except KeyboardInterrupt:
+        folder.update(status="interrupted")
+        raise InterruptedRun(
+            f"stopped; what was finished is kept, go on with: foliocast backtest --resume {folder.path}"
+        ) from None
+    _write(work, folder, decisions, results, metrics)
+    timings = {name: round(end - start, 3) for (_, start), (name, end) in pairwise(clock.items())}
+    folder.update(status="done", timings=timings, knowledge_until=_knowledge(decisions))
+    write_report(folder.path)
+    store.clear()
+    return Done(folder.path, metrics, work.panel.notice, results)
+
+
+def _simulated(work: Plan, folds: list[FoldDecision]) -> BacktestResult:
+    return simulate(
+        folds, work.panel, schedule=work.schedule, costs=work.costs, limits=work.limits, execution=work.execution
+    )
+
+
+def _about(work: Plan) -> dict[str, Any]:
+    """What ``run.json`` says of a run before it has begun."""
+    panel, config = work.panel, work.config
+    data = {
+        "name": panel.name,
+        "hash": panel.data_hash,
+        "source_hash": work.source_hash,
+        "notice": panel.notice,
+        "start": str(panel.times[0]),
+        "end": str(panel.times[-1]),
+        "n_bars": len(panel),
+        "assets": list(panel.assets),
+        "fields": list(panel.fields),
+    }
+    return {
+        "seed": config.seed,
+        "data": data,
+        "schedule": config.schedule.model_dump(),
+        "execution": work.execution,
+        "costs": plain(vars(work.costs)),
+        "limits": list(config.limits),
+        "strategies": {name: repr(strategy) for name, strategy in work.strategies.items()},
+        "allow_contaminated": config.allow_contaminated,
+    }
+
+
+def _toml(config: Config) -> dict[str, Any]:
+    return {key: value for key, value in config.model_dump(exclude_none=True).items() if value not in ({}, [])}
+
+
+def _knowledge(decisions: dict[str, list[FoldDecision]]) -> dict[str, str | None]:
+    """Latest cut-off of each strategy's models."""
+    out: dict[str, str | None] = {}
+    for name, folds in decisions.items():
+        known = [fold.knowledge_until for fold in folds if fold.knowledge_until is not None]
+        out[name] = str(max(known)) if known else None
+    return out
+
+
+# ---- 5. write
+def _write(
+    work: Plan,
+    folder: RunFolder,
+    decisions: dict[str, list[FoldDecision]],
+    results: dict[str, BacktestResult],
+    metrics: dict[str, Any],
+) -> None:
+    """All tables of the run folder, each whole or absent."""
+    from foliocast.workflows import tables
+
+    equity = pd.DataFrame({name: result.equity for name, result in results.items()})
+    frames = {
+        "equity": equity.rename_axis("date"),
+        "weights": tables.weights(results),
+        "trades": tables.ledger(results, "trades"),
+        "financing": tables.ledger(results, "financing"),
+        "actions": tables.ledger(results, "actions"),
+        "predictions": tables.predictions(decisions, work.panel),
+        "attention": tables.attention(decisions),
+    }
+    if work.config.regimes:
+        frames["regimes"] = tables.regimes(work.panel, work.schedule)
+    for name, frame in frames.items():
+        if len(frame) or name in ("equity", "weights", "trades", "predictions"):
+            with whole_file(folder.path / f"{name}.parquet") as aside:
+                frame.to_parquet(aside)
+    write_json(folder.path / "metrics.json", metrics)
