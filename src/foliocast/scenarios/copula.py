@@ -60,7 +60,7 @@ class GaussianCopula(_Copula):
 
     Parameters
     ----------
-    volatility : {"gjr", "garch", "ewma", "har"}
+    volatility : {"gjr", "garch", "ewma", "har", "blend"}
         See `stats.volatility.VolatilityFilter`.
     drift : {"shrunk", "sample", "zero"}
     random_state : int or Generator, optional
@@ -80,7 +80,7 @@ class StudentTCopula(_Copula):
 
     Parameters
     ----------
-    volatility : {"gjr", "garch", "ewma", "har"}
+    volatility : {"gjr", "garch", "ewma", "har", "blend"}
         See `stats.volatility.VolatilityFilter`.
     drift : {"shrunk", "sample", "zero"}
     random_state : int or Generator, optional

@@ -26,7 +26,7 @@ class FilteredHistoricalSimulation(ScenarioMixin, BaseEstimator):
 
     Parameters
     ----------
-    volatility : {"gjr", "garch", "ewma", "har"}
+    volatility : {"gjr", "garch", "ewma", "har", "blend"}
         See `stats.volatility.VolatilityFilter`; ``har`` pools all assets, knows the state of the market and uses ranges
         where the history is a `Panel` with prices.
     correlation : None or "ewma"

@@ -1,4 +1,4 @@
-"""Proper scores and calibration tests of distributional forecasts. Lower is better for every score.
+"""Proper scores and calibration of distributional forecasts. Lower is better for every score.
 
 Samples carry the scenario on their first axis. Scores of finite samples are *fair* by default: their expectation does
 not depend on the number of scenarios (Ferro 2014), so models sampled differently can be compared. NaN in, NaN out.
@@ -7,7 +7,6 @@ not depend on the number of scenarios (Ferro 2014), so models sampled differentl
 from __future__ import annotations
 
 import numpy as np
-from scipy import stats as st
 
 from foliocast.core.errors import DataError
 
@@ -130,31 +129,3 @@ def coverage(pit_values: np.ndarray, level: float = 0.9) -> float:
     """Share of observations inside the central interval of that level."""
     u = np.asarray(pit_values)
     return float(np.mean(np.abs(u - 0.5) <= level / 2))
-
-
-def kupiec(hits: np.ndarray, level: float) -> float:
-    """p-value of unconditional coverage: hits (bool) are Bernoulli(level) (Kupiec 1995)."""
-    n, k = hits.size, int(np.sum(hits))
-    ratio = 2.0 * (_bernoulli(k, n, k / n) - _bernoulli(k, n, level))
-    return float(st.chi2.sf(ratio, 1))
-
-
-def christoffersen(hits: np.ndarray, level: float) -> float:
-    """p-value of conditional coverage: right rate, no clustering (Christoffersen 1998); hits in time order."""
-    h = np.asarray(hits, dtype=bool)
-    before, after = h[:-1], h[1:]
-    n0, n1 = int((~before).sum()), int(before.sum())
-    k0, k1 = int((~before & after).sum()), int((before & after).sum())
-    free = _bernoulli(k0, n0, k0 / max(n0, 1)) + _bernoulli(k1, n1, k1 / max(n1, 1))
-    ratio = 2.0 * (free - _bernoulli(k0 + k1, n0 + n1, level))
-    return float(st.chi2.sf(max(ratio, 0.0), 2))
-
-
-def _bernoulli(k: int, n: int, p: float) -> float:
-    """Log-likelihood of k hits in n trials, with 0 log 0 = 0."""
-    out = 0.0
-    if k:
-        out += k * np.log(p) if p > 0 else -np.inf
-    if n - k:
-        out += (n - k) * np.log1p(-p) if p < 1 else -np.inf
-    return float(out)

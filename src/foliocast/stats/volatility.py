@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
+from typing import NamedTuple
 
 import numpy as np
 from scipy.optimize import minimize
@@ -15,7 +16,8 @@ from scipy.signal import lfilter
 
 from foliocast.core.errors import ConfigError, DataError
 
-KINDS = ("ewma", "garch", "gjr", "har")
+KINDS = ("ewma", "garch", "gjr", "har", "blend")
+POOLED_SHARE = 0.7  # of the log variance of a blend
 FLOOR = 1e-10  # variance floor: a stuck quote must not divide by zero
 
 
@@ -194,7 +196,7 @@ class PooledParameters:
     ----------
     intercept : float
     coefficients : ndarray, shape (feature,)
-        In the order own x half-lives, market x half-lives, own leverage x half-lives, market leverage x half-lives.
+        In the order own, market and factor variance by half-life, then own and market leverage by half-life.
     own, leverage : tuple of float
         Half-lives in bars of the variance means and of the signed shocks.
     slow : float
@@ -207,7 +209,7 @@ class PooledParameters:
 
     intercept: float
     coefficients: np.ndarray
-    own: tuple[float, ...] = (1.5, 6.0, 25.0, 100.0)
+    own: tuple[float, ...] = (3.0, 12.0, 50.0, 200.0)
     leverage: tuple[float, ...] = (1.0, 6.0, 25.0)
     slow: float = 500.0
     nu: float = 5.0
@@ -223,7 +225,9 @@ class PooledState:
     own : ndarray (own half-life, ..., asset)
         Means of the variance proxy.
     market : ndarray (own half-life, ...)
-        Means of the cross-sectional mean of proxy / slow.
+        Means of the cross-sectional mean of proxy / slow: how loud the assets are.
+    factor : ndarray (own half-life, ...)
+        Means of the squared cross-sectional mean of x / sqrt(slow): how much they move as one.
     shocks : ndarray (leverage half-life, ..., asset)
         Means of the standardised return; its cross-sectional mean is the market's.
     slow : ndarray (..., asset)
@@ -233,6 +237,7 @@ class PooledState:
 
     own: np.ndarray
     market: np.ndarray
+    factor: np.ndarray
     shocks: np.ndarray
     slow: np.ndarray
     bars: int
@@ -246,9 +251,10 @@ def _pooled_features(p: PooledParameters, state: PooledState) -> list[np.ndarray
     """Features (..., asset) or (..., 1), in the order of the coefficients."""
     own = [np.log(mean / state.slow + SCALE_FLOOR) for mean in state.own]
     market = [np.log(mean + SCALE_FLOOR)[..., None] for mean in state.market]
+    factor = [np.log(mean + SCALE_FLOOR)[..., None] for mean in state.factor]
     shocks = list(state.shocks)
     crowd = [mean.mean(axis=-1, keepdims=True) for mean in state.shocks]
-    return own + market + shocks + crowd
+    return own + market + factor + shocks + crowd
 
 
 def _pooled_variance(p: PooledParameters, state: PooledState) -> np.ndarray:
@@ -263,13 +269,28 @@ def _pooled_history(p: PooledParameters, x: np.ndarray, proxy: np.ndarray) -> Po
     """States before every bar and after the last: the leading axis of each array is (time + 1)."""
     slow = np.maximum(ewma_before(proxy, p.slow), FLOOR)
     own = np.stack([ewma_before(proxy, h) for h in p.own])
-    relative = (proxy / np.where(np.isfinite(slow[:-1]), slow[:-1], np.inf)).mean(axis=1)
+    known = np.where(np.isfinite(slow[:-1]), slow[:-1], np.inf)
+    relative = (proxy / known).mean(axis=1)
     relative[0] = 1.0
     market = np.stack([ewma_before(relative, h) for h in p.own])
+    together = (x / np.sqrt(known)).mean(axis=1) ** 2
+    factor = np.stack([ewma_before(together, h) for h in p.own])
     middle = own[_middle(p)][:-1]
     z = np.where(np.isfinite(middle), x / np.sqrt(np.maximum(middle, FLOOR)), 0.0)
     shocks = np.stack([ewma_before(np.clip(z, -5.0, 5.0), h) for h in p.leverage])
-    return PooledState(own, market, shocks, slow, len(x))
+    return PooledState(own, market, factor, shocks, slow, len(x))
+
+
+def _at(history: PooledState, rows: np.ndarray | int) -> PooledState:
+    """States at some rows of a history."""
+    return PooledState(
+        history.own[:, rows],
+        history.market[:, rows],
+        history.factor[:, rows],
+        history.shocks[:, rows],
+        history.slow[rows],
+        history.bars,
+    )
 
 
 def _middle(p: PooledParameters) -> int:
@@ -285,10 +306,12 @@ def _pooled_step(p: PooledParameters, state: PooledState, x: np.ndarray, proxy: 
         return old + gain * (new - old)
 
     relative = (proxy / state.slow).mean(axis=-1)
+    together = (x / np.sqrt(state.slow)).mean(axis=-1) ** 2
     z = np.clip(x / np.sqrt(np.maximum(state.own[_middle(p)], FLOOR)), -5.0, 5.0)
     return PooledState(
         np.stack([blend(old, proxy, h) for old, h in zip(state.own, p.own)]),
         np.stack([blend(old, relative, h) for old, h in zip(state.market, p.own)]),
+        np.stack([blend(old, together, h) for old, h in zip(state.factor, p.own)]),
         np.stack([blend(old, z, h) for old, h in zip(state.shocks, p.leverage)]),
         np.maximum(blend(state.slow, proxy, p.slow), FLOOR),
         state.bars + 1,
@@ -299,14 +322,15 @@ def fit_pooled(
     returns: np.ndarray,
     proxy: np.ndarray | None = None,
     start: PooledParameters | None = None,
-    ridge: float = 1e-4,
+    ridge: float = 1e-3,
     max_numbers: int = 400_000,
 ) -> PooledParameters:
     """Fit the pooled filter by Student-t quasi-likelihood over all assets and bars at once.
 
     A heterogeneous autoregression (Corsi 2009) of the log variance on exponentially weighted means of a variance proxy,
-    the asset's own and the cross-section's (the market state), and on signed shocks, own and market (leverage effect).
-    Everything is relative to the asset's slow level, so the law holds for assets it has never seen.
+    the asset's own and the cross-section's (the market state: how loud the assets are, how much they move as one), and
+    on signed shocks, own and market (leverage effect). Everything is relative to the asset's slow level, so the law
+    holds for assets it has never seen.
 
     Parameters
     ----------
@@ -326,7 +350,7 @@ def fit_pooled(
     history = _pooled_history(p, returns, variance)
     rows = np.arange(min(WARM_UP * 3, len(returns) // 3), len(returns))
     rows = rows[:: max(1, -(-rows.size * returns.shape[1] // max_numbers))]
-    past = PooledState(history.own[:, rows], history.market[:, rows], history.shocks[:, rows], history.slow[rows], 0)
+    past = _at(history, rows)
     shape = past.slow.shape
     design = np.stack([np.broadcast_to(f, shape).ravel() for f in _pooled_features(p, past)], axis=1)
     squared = (returns[rows] ** 2 / past.slow).ravel()
@@ -379,6 +403,30 @@ def _proxy_law(returns: np.ndarray, proxy: np.ndarray, p: PooledParameters, past
     return (a, b) if a > 0 and b > 0 else (0.0, float(target.mean() / z2.mean()))
 
 
+# ---- both at once ---------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class BlendParameters:
+    """A GJR recursion and the pooled filter: their log variances are averaged."""
+
+    garch: GarchParameters
+    pooled: PooledParameters
+
+
+class BlendState(NamedTuple):
+    garch: np.ndarray
+    pooled: PooledState
+
+
+Parameters = GarchParameters | PooledParameters | BlendParameters | None
+State = np.ndarray | PooledState | BlendState
+
+
+def _mixed(garch: np.ndarray, pooled: np.ndarray) -> np.ndarray:
+    return garch ** (1.0 - POOLED_SHARE) * pooled**POOLED_SHARE
+
+
 # ---- one interface --------------------------------------------------------------------------------------------------
 
 
@@ -388,18 +436,19 @@ class VolatilityFilter:
 
     Parameters
     ----------
-    kind : {"ewma", "garch", "gjr", "har"}
+    kind : {"ewma", "garch", "gjr", "har", "blend"}
         ``ewma``: one exponentially weighted mean of squared returns. ``garch``, ``gjr``: by quasi-likelihood, asset by
-        asset. ``har``: the pooled filter with market state and leverage (`fit_pooled`); the only one that uses ranges,
-        and the only one that can be applied to assets it was not fitted on.
+        asset. ``har``: the pooled filter with market state and leverage (`fit_pooled`); it uses ranges, and it can be
+        applied to assets it was not fitted on (so can ``ewma``). ``blend``: 0.7 har + 0.3 gjr in log variance, which
+        steadies the recursion over many steps.
     half_life : float
         Of the EWMA, in bars.
 
     Attributes
     ----------
-    parameters_ : GarchParameters, PooledParameters or None
+    parameters_ : GarchParameters, PooledParameters, BlendParameters or None
     level_ : ndarray, shape (asset,)
-        Variance of the fitting sample: where a history starts.
+        Variance of the fitting sample: where a GARCH history starts.
 
     Notes
     -----
@@ -409,7 +458,7 @@ class VolatilityFilter:
 
     kind: str = "gjr"
     half_life: float = 11.0
-    parameters_: GarchParameters | PooledParameters | None = field(default=None, repr=False)
+    parameters_: Parameters = field(default=None, repr=False)
     level_: np.ndarray | None = field(default=None, repr=False)
 
     def __post_init__(self) -> None:
@@ -417,102 +466,132 @@ class VolatilityFilter:
             raise ConfigError(f"volatility filter '{self.kind}' is unknown; choose one of {', '.join(KINDS)}")
 
     def fit(self, returns: np.ndarray, ranges: np.ndarray | None = None) -> VolatilityFilter:
-        """Learn the recursion; ``ranges`` only serves ``har``."""
+        """Learn the recursion; ``ranges`` serves the pooled filter only."""
         x = _finite(returns)
         self.level_ = np.maximum(np.mean(x**2, axis=0), FLOOR)
         if self.kind in ("garch", "gjr"):
             self.parameters_ = fit_garch(x, leverage=self.kind == "gjr")
         elif self.kind == "har":
             self.parameters_ = fit_pooled(x, ranges)
+        elif self.kind == "blend":
+            self.parameters_ = BlendParameters(fit_garch(x), fit_pooled(x, ranges))
         return self
+
+    def filter(self, history: np.ndarray, ranges: np.ndarray | None = None) -> tuple[np.ndarray, State]:
+        """`scale` of every bar, (time, asset), and the `state` after the last."""
+        x = _finite(history)
+        p, young = self.parameters_, min(WARM_UP, len(x))
+        state: State
+        if isinstance(p, BlendParameters):
+            slow, first = self._garch(p.garch, x)
+            quick, second = _pooled(p.pooled, x, ranges)
+            variance, state = _mixed(slow, quick), BlendState(first, second)
+        elif isinstance(p, PooledParameters):
+            variance, state = _pooled(p, x, ranges)
+        elif isinstance(p, GarchParameters):
+            variance, state = self._garch(p, x)
+        else:
+            variance = np.maximum(ewma_before(x**2, self.half_life), FLOOR)
+            state = variance[-1].copy()
+        if not isinstance(p, GarchParameters):
+            variance[:young] = np.nan
+        return np.sqrt(variance[:-1]), state
 
     def scale(self, history: np.ndarray, ranges: np.ndarray | None = None) -> np.ndarray:
         """Volatility of each bar of the history from the rows before it, (time, asset).
 
-        ``har`` and ``ewma`` know nothing at the first bars: their first 21 rows are NaN.
+        All but ``garch`` and ``gjr`` know nothing at the first bars: their first 21 rows are NaN.
         """
-        return np.sqrt(self._variance(_finite(history), ranges)[:-1])
+        return self.filter(history, ranges)[0]
+
+    def state(self, history: np.ndarray, ranges: np.ndarray | None = None) -> State:
+        """What the recursion remembers after the history."""
+        return self.filter(history, ranges)[1]
 
     def next_scale(self, history: np.ndarray, ranges: np.ndarray | None = None) -> np.ndarray:
         """Volatility of the bar after the history, (asset,)."""
         return self.sigma(self.state(history, ranges))
 
-    def filter(
-        self, history: np.ndarray, ranges: np.ndarray | None = None
-    ) -> tuple[np.ndarray, np.ndarray | PooledState]:
-        """Both at once: `scale` of every bar and the `state` after the last."""
-        x = _finite(history)
-        p = self.parameters_
-        if not isinstance(p, PooledParameters):
-            variance = self._variance(x, None)
-            return np.sqrt(variance[:-1]), variance[-1]
-        states = _pooled_history(p, x, x**2 if ranges is None else ranges)
-        variance = _pooled_variance(p, states)
-        variance[: min(WARM_UP, len(x))] = np.nan
-        last = PooledState(states.own[:, -1], states.market[:, -1], states.shocks[:, -1], states.slow[-1], len(x))
-        return np.sqrt(variance[:-1]), last
-
-    def state(self, history: np.ndarray, ranges: np.ndarray | None = None) -> np.ndarray | PooledState:
-        """What the recursion remembers after the history."""
-        return self.filter(history, ranges)[1]
-
-    def sigma(self, state: np.ndarray | PooledState) -> np.ndarray:
+    def sigma(self, state: State) -> np.ndarray:
         """Volatility of the next bar, (..., asset)."""
-        if isinstance(state, PooledState):
-            assert isinstance(self.parameters_, PooledParameters)
-            return np.sqrt(_pooled_variance(self.parameters_, state))
-        return np.sqrt(state)
+        return np.sqrt(self._next_variance(state))
 
-    def step(
-        self, state: np.ndarray | PooledState, returns: np.ndarray, ranges: np.ndarray | None = None
-    ) -> np.ndarray | PooledState:
+    def step(self, state: State, returns: np.ndarray, ranges: np.ndarray | None = None) -> State:
         """State after one more bar of returns (..., asset), in the state's dtype. A new state; the old one is kept.
 
         ``ranges``: the simulated bar's variance proxy; where the filter was fitted on ranges and none is simulated, its
         expectation given the return stands in.
         """
         p = self.parameters_
+        if isinstance(state, BlendState):
+            assert isinstance(p, BlendParameters)
+            proxy = _proxy_of(p.pooled, self._next_variance(state), returns) if ranges is None else ranges
+            return BlendState(
+                _garch_step(p.garch, state.garch, returns), _pooled_step(p.pooled, state.pooled, returns, proxy)
+            )
         if isinstance(state, PooledState):
             assert isinstance(p, PooledParameters)
-            if ranges is None:
-                a, b = p.proxy
-                ranges = returns**2 if (a, b) == (0.0, 1.0) else a * _pooled_variance(p, state) + b * returns**2
-            return _pooled_step(p, state, returns, ranges)
-        kind = state.dtype.type
+            proxy = _proxy_of(p, self._next_variance(state), returns) if ranges is None else ranges
+            return _pooled_step(p, state, returns, proxy)
         if isinstance(p, GarchParameters):
-            alpha, gamma, beta, omega = (v.astype(kind) for v in (p.alpha, p.gamma, p.beta, p.omega))
-            slope = np.where(returns < 0, alpha + gamma, alpha)
-            return np.maximum(omega + slope * returns**2 + beta * state, kind(FLOOR))
-        keep = kind(decay(self.half_life))
-        return np.maximum(keep * state + (1 - keep) * returns**2, kind(FLOOR))
+            return _garch_step(p, state, returns)
+        keep = state.dtype.type(decay(self.half_life))
+        return np.maximum(keep * state + (1 - keep) * returns**2, state.dtype.type(FLOOR))
 
-    def spread(self, state: np.ndarray | PooledState, n: int, dtype: type = np.float64) -> np.ndarray | PooledState:
+    def spread(self, state: State, n: int, dtype: type = np.float64) -> State:
         """The state repeated for ``n`` scenarios, (n, asset), in the dtype to simulate in."""
-        if not isinstance(state, PooledState):
-            return np.broadcast_to(state.astype(dtype), (n, *state.shape))
+        if isinstance(state, BlendState):
+            return BlendState(_spread_array(state.garch, n, dtype), _spread_pooled(state.pooled, n, dtype))
+        if isinstance(state, PooledState):
+            return _spread_pooled(state, n, dtype)
+        return _spread_array(state, n, dtype)
 
-        def wide(values: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
-            return np.broadcast_to(values.astype(dtype), shape)
-
-        kinds, assets = state.own.shape
-        own = wide(state.own[:, None], (kinds, n, assets))
-        shocks = wide(state.shocks[:, None], (len(state.shocks), n, assets))
-        market, slow = wide(state.market[:, None], (kinds, n)), wide(state.slow, (n, assets))
-        return PooledState(own, market, shocks, slow, state.bars)
-
-    def _variance(self, x: np.ndarray, ranges: np.ndarray | None) -> np.ndarray:
-        """(time + 1, asset); the last row is the next bar's."""
+    def _next_variance(self, state: State) -> np.ndarray:
         p = self.parameters_
-        if isinstance(p, GarchParameters):
-            if self.level_ is None or x.shape[1] != len(p.beta):
-                raise DataError(f"the filter was fitted on {len(p.beta)} assets, the history has {x.shape[1]}")
-            return garch_variance(x, p, self.level_)
-        if isinstance(p, PooledParameters):
-            variance = _pooled_variance(p, _pooled_history(p, x, x**2 if ranges is None else ranges))
-        else:
-            variance = np.maximum(ewma_before(x**2, self.half_life), FLOOR)
-        variance[: min(WARM_UP, len(x))] = np.nan
-        return variance
+        if isinstance(state, BlendState):
+            assert isinstance(p, BlendParameters)
+            return _mixed(state.garch, _pooled_variance(p.pooled, state.pooled))
+        if isinstance(state, PooledState):
+            assert isinstance(p, PooledParameters)
+            return _pooled_variance(p, state)
+        return state
+
+    def _garch(self, p: GarchParameters, x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Variance of each bar and the next, (time + 1, asset), and the last row."""
+        if self.level_ is None or x.shape[1] != len(p.beta):
+            raise DataError(f"the filter was fitted on {len(p.beta)} assets, the history has {x.shape[1]}")
+        variance = garch_variance(x, p, self.level_)
+        return variance, variance[-1].copy()
+
+
+def _pooled(p: PooledParameters, x: np.ndarray, ranges: np.ndarray | None) -> tuple[np.ndarray, PooledState]:
+    states = _pooled_history(p, x, x**2 if ranges is None else ranges)
+    return _pooled_variance(p, states), _at(states, -1)
+
+
+def _proxy_of(p: PooledParameters, variance: np.ndarray, returns: np.ndarray) -> np.ndarray:
+    """Expected variance proxy of a simulated bar."""
+    a, b = p.proxy
+    return returns**2 if (a, b) == (0.0, 1.0) else a * variance + b * returns**2
+
+
+def _garch_step(p: GarchParameters, variance: np.ndarray, returns: np.ndarray) -> np.ndarray:
+    alpha, gamma, beta, omega = (v.astype(variance.dtype) for v in (p.alpha, p.gamma, p.beta, p.omega))
+    slope = np.where(returns < 0, alpha + gamma, alpha)
+    return np.maximum(omega + slope * returns**2 + beta * variance, variance.dtype.type(FLOOR))
+
+
+def _spread_array(values: np.ndarray, n: int, dtype: type) -> np.ndarray:
+    return np.broadcast_to(values.astype(dtype), (n, *values.shape))
+
+
+def _spread_pooled(state: PooledState, n: int, dtype: type) -> PooledState:
+    def wide(values: np.ndarray) -> np.ndarray:
+        shape = (len(values), n, *values.shape[1:])
+        return np.broadcast_to(values[:, None].astype(dtype), shape)
+
+    slow = _spread_array(state.slow, n, dtype)
+    return PooledState(wide(state.own), wide(state.market), wide(state.factor), wide(state.shocks), slow, state.bars)
 
 
 def _finite(returns: np.ndarray) -> np.ndarray:

@@ -1,0 +1,77 @@
+"""The scorecard as one page: table, who gained when, calibration. Plotly is loaded here and nowhere else in scoring."""
+
+from __future__ import annotations
+
+from html import escape
+from typing import TYPE_CHECKING
+
+import numpy as np
+import pandas as pd
+
+if TYPE_CHECKING:
+    from foliocast.workflows.score import ScoreCard
+
+STYLE = """body{font:14px/1.45 system-ui,sans-serif;margin:2rem auto;max-width:72rem;color:#222}
+table{border-collapse:collapse;font-variant-numeric:tabular-nums}td,th{padding:.25rem .6rem;border-bottom:1px solid #ddd;
+text-align:right;white-space:nowrap}th:first-child{text-align:left}.wide{overflow-x:auto}"""
+
+
+def page(card: ScoreCard) -> str:
+    """Self-contained HTML (the plotting library is inlined)."""
+    import plotly.io as pio
+
+    figures = [_gain_figure(card), _pit_figure(card)]
+    parts = [
+        pio.to_html(figure, full_html=False, include_plotlyjs="inline" if number == 0 else False)
+        for number, figure in enumerate(figures)
+    ]
+    first, last = _span(card)
+    head = (
+        f"<p>{int(card.table['origins'].max())} origins, {first} to {last}, every {card.every} bars; horizons "
+        f"{', '.join(map(str, card.horizons))}. Lower is better; p-values are two-sided Diebold-Mariano against "
+        f"<b>{escape(card.reference)}</b>.</p>"
+    )
+    table = card.table.to_html(float_format=lambda v: f"{v:.4f}", border=0)
+    return (
+        f"<!doctype html><html lang='en'><meta charset='utf-8'><title>Scorecard</title><style>{STYLE}</style>"
+        f"<h1>Scorecard</h1>{head}<div class='wide'>{table}</div>{''.join(parts)}</html>"
+    )
+
+
+def _span(card: ScoreCard) -> tuple[str, str]:
+    times = pd.DatetimeIndex(card.per_origin[card.reference].index)
+    return str(times[0].date()), str(times[-1].date())
+
+
+def _gain_figure(card: ScoreCard) -> object:
+    """Cumulative energy score gained on the reference: up is better."""
+    import plotly.graph_objects as go
+    from plotly.subplots import make_subplots
+
+    titles = [f"{h}-bar energy score gained on {card.reference}, cumulative" for h in card.horizons]
+    figure = make_subplots(rows=1, cols=len(card.horizons), subplot_titles=titles)
+    for column, h in enumerate(card.horizons, start=1):
+        base = card.per_origin[card.reference][f"energy_{h}"]
+        for name in card.table.index:
+            gain = (base - card.per_origin[name][f"energy_{h}"]).cumsum()
+            line = go.Scatter(x=gain.index, y=gain, name=name, legendgroup=name, showlegend=column == 1)
+            figure.add_trace(line, row=1, col=column)
+    return figure.update_layout(height=420, template="plotly_white")
+
+
+def _pit_figure(card: ScoreCard) -> object:
+    """Histogram of the probability integral transform: flat when calibrated."""
+    import plotly.graph_objects as go
+    from plotly.subplots import make_subplots
+
+    titles = [f"PIT, {h} bars ahead (flat is calibrated)" for h in card.horizons]
+    figure = make_subplots(rows=1, cols=len(card.horizons), subplot_titles=titles)
+    edges = np.linspace(0.0, 1.0, 21)
+    for column, h in enumerate(card.horizons, start=1):
+        for name in card.table.index:
+            density = np.histogram(card.pits[name][h], bins=edges, density=True)[0]
+            line = go.Scatter(
+                x=0.5 * (edges[1:] + edges[:-1]), y=density, name=name, legendgroup=name, showlegend=False, mode="lines"
+            )
+            figure.add_trace(line, row=1, col=column)
+    return figure.update_layout(height=380, template="plotly_white")
