@@ -12,7 +12,8 @@ if TYPE_CHECKING:
     from foliocast.workflows.score import ScoreCard
 
 STYLE = """body{font:14px/1.45 system-ui,sans-serif;margin:2rem auto;max-width:72rem;color:#222}
-table{border-collapse:collapse;font-variant-numeric:tabular-nums}td,th{padding:.25rem .6rem;border-bottom:1px solid #ddd;
+table{border-collapse:collapse;font-variant-numeric:tabular-nums}
+td,th{padding:.25rem .6rem;border-bottom:1px solid #ddd;
 text-align:right;white-space:nowrap}th:first-child{text-align:left}.wide{overflow-x:auto}"""
 
 
