@@ -29,6 +29,12 @@ _PUBLIC = {
     "GaussianCopula": "foliocast.scenarios.copula",
     "StudentTCopula": "foliocast.scenarios.copula",
     "score": "foliocast.workflows.score",
+    "AttentionLSTM": "foliocast.models.lstm",
+    "LSTMForecaster": "foliocast.models.lstm",
+    "LinearForecaster": "foliocast.models.linear",
+    "NaiveForecaster": "foliocast.models.naive",
+    "FeatureSet": "foliocast.features.transforms",
+    "load_model": "foliocast.models.checkpoint",
 }
 
 __all__ = ["__version__", "stats", *_PUBLIC]

@@ -121,6 +121,11 @@ class Panel:
     def fields(self) -> tuple[str, ...]:
         return tuple(self._fields)
 
+    @property
+    def has_late_values(self) -> bool:
+        """Whether some values became known only after their own bar."""
+        return any(bool((pd.DatetimeIndex(stamps) > self.times).any()) for stamps in self._known_at.values())
+
     def __len__(self) -> int:
         return len(self.times)
 

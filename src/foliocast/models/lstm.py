@@ -1,0 +1,206 @@
+"""Recurrent forecasters: the attention LSTM and the plain one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import torch
+from sklearn.utils.validation import check_is_fitted
+from torch import Tensor, nn
+
+from foliocast.core.panel import Panel
+from foliocast.features.windows import Windows
+from foliocast.models.network import NetworkForecaster
+from foliocast.models.windowed import positions
+
+
+class AttentionLSTMNet(nn.Module):
+    """LSTM, additive attention over its outputs, linear head.
+
+    h = LSTM(x); a = softmax_t(W h_t); y = V (sum_t a_t h_t) + b. (batch, time, feature) -> (batch,).
+    """
+
+    def __init__(self, n_features: int, hidden: int, layers: int) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(n_features, hidden, layers, batch_first=True)
+        self.score = nn.Linear(hidden, 1, bias=False)
+        self.head = nn.Linear(hidden, 1)
+
+    def attend(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Prediction (batch,) and attention weights (batch, time), which sum to one."""
+        states, _ = self.lstm(x)
+        weights = torch.softmax(self.score(states)[..., 0].float(), dim=1)
+        context = (weights.unsqueeze(1) @ states.float())[:, 0]
+        return self.head(context)[:, 0].float(), weights
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.attend(x)[0]
+
+
+class LSTMNet(nn.Module):
+    """LSTM whose last state feeds a linear head. (batch, time, feature) -> (batch,)."""
+
+    def __init__(self, n_features: int, hidden: int, layers: int) -> None:
+        super().__init__()
+        self.lstm = nn.LSTM(n_features, hidden, layers, batch_first=True)
+        self.head = nn.Linear(hidden, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(self.lstm(x)[0][:, -1])[:, 0].float()
+
+
+class AttentionLSTM(NetworkForecaster):
+    """LSTM with attention over the last ``window`` bars of features, pooled over assets.
+
+    Parameters
+    ----------
+    window, hidden, layers : int
+        Bars seen, width and depth: 60, 64, 2.
+    lr, weight_decay, batch_size, epochs : training
+        Adam, mean squared error; 3e-4, 1e-4, 32, 15.
+    patience : int or None
+        Stop after so many epochs without a better loss on the last ``valid_fraction`` of the training rows (kept
+        apart by a gap of a window); None trains all epochs on all rows.
+    valid_fraction : float
+    pooled : bool
+        One network for all assets, or one for each.
+    any_asset : bool
+        Let a pooled network serve assets it was not fitted on.
+    features : sequence of str, optional
+        Names in `foliocast.features.transforms.REGISTRY`; default the five (four without volume).
+    n_paths : int
+        Simulated futures of `forecast`.
+    volatility : {"gjr", "garch", "ewma"}
+        Filter that gives simulated paths their volatility.
+    amp, device : str
+        As in `TrainingSpec`. Predictions are always computed in fp32.
+    random_state : int
+
+    Attributes
+    ----------
+    knowledge_until_ : Timestamp
+    trained_assets_ : tuple of str
+    training_ : dict of str to TrainingResult
+        Loss by epoch of each part.
+    """
+
+    def __init__(
+        self,
+        window: int = 60,
+        hidden: int = 64,
+        layers: int = 2,
+        lr: float = 3e-4,
+        weight_decay: float = 1e-4,
+        batch_size: int = 32,
+        epochs: int = 15,
+        patience: int | None = 3,
+        valid_fraction: float = 0.15,
+        pooled: bool = True,
+        any_asset: bool = False,
+        features: Sequence[str] | None = None,
+        n_paths: int = 500,
+        volatility: str = "gjr",
+        amp: str = "auto",
+        device: str = "cpu",
+        random_state: int = 0,
+    ) -> None:
+        self.window = window
+        self.hidden = hidden
+        self.layers = layers
+        self.lr = lr
+        self.weight_decay = weight_decay
+        self.batch_size = batch_size
+        self.epochs = epochs
+        self.patience = patience
+        self.valid_fraction = valid_fraction
+        self.pooled = pooled
+        self.any_asset = any_asset
+        self.features = features
+        self.n_paths = n_paths
+        self.volatility = volatility
+        self.amp = amp
+        self.device = device
+        self.random_state = random_state
+
+    optimizer = "adam"
+
+    def _network(self, n_features: int) -> nn.Module:
+        return AttentionLSTMNet(n_features, self.hidden, self.layers)
+
+    def attention(self, panel: Panel, times: pd.DatetimeIndex | None = None) -> pd.DataFrame:
+        """Where the network looked: rows (time, asset), columns the bars before the decision (-window+1 ... 0).
+
+        Rows sum to one; (time, asset) pairs without a full window are left out.
+        """
+        check_is_fitted(self, "parts_")
+        self._check_assets(panel.assets)
+        rows = np.arange(len(panel)) if times is None else positions(panel, times)
+        raw = self.feature_set_(panel)
+        lags = pd.Index(range(1 - self.window, 1), name="lag")
+        tables = []
+        for part, columns in self._by_part(panel.assets):
+            allowed = np.zeros(panel.shape, dtype=bool)
+            allowed[np.ix_(rows, columns)] = True
+            windows = Windows.complete(part.scaling.features(raw), self.window, allowed)
+            names = [panel.times[windows.ends], np.array(panel.assets)[windows.assets]]
+            index = pd.MultiIndex.from_arrays(names, names=["time", "asset"])
+            tables.append(pd.DataFrame(self._weights(part.predictor, windows), index=index, columns=lags))
+        return pd.concat(tables).sort_index(level=0, sort_remaining=False)
+
+    @staticmethod
+    @torch.no_grad()
+    def _weights(predictor: Any, windows: Windows) -> np.ndarray:
+        out = np.empty((len(windows), windows.length))
+        for index in np.array_split(np.arange(len(windows)), max(1, len(windows) // 512)):
+            out[index] = predictor.module.attend(torch.from_numpy(windows.take(index)))[1].numpy()
+        return out
+
+
+class LSTMForecaster(NetworkForecaster):
+    """Plain LSTM (2 x 32) trained by AdamW on squared errors; parameters as in `AttentionLSTM`."""
+
+    def __init__(
+        self,
+        window: int = 60,
+        hidden: int = 32,
+        layers: int = 2,
+        lr: float = 1e-3,
+        weight_decay: float = 1e-2,
+        batch_size: int = 32,
+        epochs: int = 15,
+        patience: int | None = 3,
+        valid_fraction: float = 0.15,
+        pooled: bool = True,
+        any_asset: bool = False,
+        features: Sequence[str] | None = None,
+        n_paths: int = 500,
+        volatility: str = "gjr",
+        amp: str = "auto",
+        device: str = "cpu",
+        random_state: int = 0,
+    ) -> None:
+        self.window = window
+        self.hidden = hidden
+        self.layers = layers
+        self.lr = lr
+        self.weight_decay = weight_decay
+        self.batch_size = batch_size
+        self.epochs = epochs
+        self.patience = patience
+        self.valid_fraction = valid_fraction
+        self.pooled = pooled
+        self.any_asset = any_asset
+        self.features = features
+        self.n_paths = n_paths
+        self.volatility = volatility
+        self.amp = amp
+        self.device = device
+        self.random_state = random_state
+
+    optimizer = "adamw"
+
+    def _network(self, n_features: int) -> nn.Module:
+        return LSTMNet(n_features, self.hidden, self.layers)
