@@ -359,7 +359,7 @@ def _plausible_skill(name: str, result: pd.DataFrame, panel: Panel) -> Check:
     part = result["weight"] if isinstance(result.columns, pd.MultiIndex) and "weight" in result.columns else result
     if list(part.columns) != list(panel.assets) or len(panel.assets) < 2:
         return Check(name, True, "not applicable: the rows are not one number an asset")
-    daily = rank_ic(part, panel.returns().shift(-1)).dropna()
+    daily = rank_ic(pd.DataFrame(part), panel.returns().shift(-1)).dropna()
     ic, error = float(daily.mean()), float(daily.std() / max(1.0, np.sqrt(len(daily))))
     if len(daily) < 20:
         return Check(name, True, "not applicable: the rows hardly differ between assets")

@@ -27,6 +27,7 @@ from foliocast.workflows.audit import Report, silent
 from foliocast.workflows.config import BASELINES, Config, build, load_config
 from foliocast.workflows.runs import RunFolder, find_run, new_run
 
+
 @dataclass(frozen=True)
 class Plan:
     """A checked config, built into objects; nothing has been written yet."""
@@ -92,7 +93,7 @@ def load_data(config: Config) -> tuple[str, Panel]:
     from foliocast.data import load_panel
 
     data = config.data
-    whole = load_panel(data.source, repair=data.repair, allow_jumps=data.allow_jumps)
+    whole = load_panel(data.source, repair=data.repair, allow_jumps=data.allow_jumps, gaps=data.gaps)
     panel = whole if data.members is None else _with_members(whole, Path(data.members))
     panel = panel if data.assets is None else panel.select(data.assets)
     panel = panel if data.start is None and data.end is None else panel.between(data.start, data.end)
@@ -102,17 +103,25 @@ def load_data(config: Config) -> tuple[str, Panel]:
 
 
 def _with_members(panel: Panel, path: Path) -> Panel:
-    from foliocast.data.universe import universe_from_spells
+    from foliocast.data import universe_from_spells
 
     if not path.is_file():
         raise ConfigError(f"data.members = '{path}' is not a file; expected a CSV with ticker, start_date, end_date")
-    return universe_from_spells(panel, pd.read_csv(path))
+    return universe_from_spells(panel, path)
 
 
 # ---- 2. decide
 def decide(work: Plan, compute: Compute, store: BundleStore, report: Report) -> dict[str, list[FoldDecision]]:
     """Decisions of every fold of every strategy; finished folds come from the store."""
-    tasks = fold_tasks(work.strategies, work.panel, work.schedule, work.config.seed)
+    config = work.config
+    tasks = fold_tasks(
+        work.strategies,
+        work.panel,
+        work.schedule,
+        config.seed,
+        execution=work.execution,
+        allow_contaminated=config.allow_contaminated,
+    )
     found = {task.key: kept for task in tasks if (kept := _kept(store, task)) is not None}
     todo = [task for task in tasks if task.key not in found]
     report("folds", len(found), len(tasks))

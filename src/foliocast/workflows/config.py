@@ -44,6 +44,7 @@ class DataConfig(_Table):
     members: str | None = None
     allow_jumps: bool = False
     repair: bool = False
+    gaps: Literal["refuse", "keep"] = "refuse"
 
 
 class ScheduleConfig(_Table):

@@ -119,7 +119,8 @@ def fast_audit(
     checks = strategy_checks(work.strategies, work.panel, folds, 1, work.execution, work.config.seed, compute, report)
     first = [work.panel.times[fold.test[0] - 1] for fold in folds]
     for name, found in decisions.items():
-        known = [(fold.knowledge_until, at) for fold, at in zip(found, first)]
+        # A path-dependent strategy is one piece with the cut-off of its last model.
+        known = [(fold.knowledge_until, at) for fold, at in zip(found, first if len(found) > 1 else first[-1:])]
         checks.append(check_cutoff(f"{name}: knowledge cut-off of every fold", known))
     return AuditReport(tuple(checks))
 
@@ -145,7 +146,7 @@ def _forecasts(decisions: dict[str, list[FoldDecision]], work: Plan) -> dict[str
             "rank_ic": {"value": float(ic.mean()), "standard_error": _standard_error(ic)} if len(ic) else None,
             "ic_by_year": {
                 str(year): {"value": float(part.mean()), "standard_error": _standard_error(part)}
-                for year, part in ic.groupby(ic.index.year)
+                for year, part in ic.groupby(pd.DatetimeIndex(ic.index).year)
             },
         }
     return out

@@ -32,7 +32,7 @@ def predictions(decisions: dict[str, list[FoldDecision]], panel: Panel) -> pd.Da
         if frames:
             table = _long(pd.concat(frames), "prediction")
             rows = panel.times.get_indexer(pd.DatetimeIndex(table["date"]))
-            columns = pd.Index(panel.assets).get_indexer(table["asset"])
+            columns = pd.Index(panel.assets).get_indexer(pd.Index(table["asset"]))
             table["outcome"] = outcome.reindex(panel.times).to_numpy()[rows, columns]
             parts[name] = table
     return _stacked(parts, ["date", "strategy", "asset", "prediction", "outcome"])

@@ -25,8 +25,16 @@ def command_line(body: Any, folder: Path) -> list[str]:
         case schemas.BacktestJob() | schemas.AuditJob():
             return _configured(body, folder)
         case schemas.SimulateJob():
-            assets = ",".join(body.assets)
-            extra = ["--model", body.model, "--assets", assets, "--n", str(body.n), "--horizon", str(body.horizon)]
+            extra = [
+                "--model",
+                body.model,
+                "--assets",
+                ",".join(body.assets),
+                "--n",
+                str(body.n),
+                "--horizon",
+                str(body.horizon),
+            ]
             return [*extra, *_given(body.given), *_shared(body)]
         case schemas.StressJob():
             weights = ",".join(f"{name}={value!r}" for name, value in body.weights.items())
