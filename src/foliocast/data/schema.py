@@ -379,8 +379,9 @@ def _absent_days(bars: Bars, log: _Log) -> None:
     life = np.searchsorted(stamps, bars.times[stops - 1]) - np.searchsorted(stamps, bars.times[starts]) + 1
     absent = life - (stops - starts)
     if absent.any():
-        worst = int(np.argmax(absent))
+        at = int(np.argmax(absent))
+        worst = bars.assets[bars.codes[starts[at]]]
         log.warnings.append(
             f"{int((absent > 0).sum())} of {len(bars.assets)} assets have bars without a quote between their first "
-            f"and last ({int(absent.sum())} in all, most for {bars.assets[bars.codes[starts[worst]]]}: {int(absent[worst])})"
+            f"and last ({int(absent.sum())} in all, most for {worst}: {int(absent[at])})"
         )

@@ -240,12 +240,12 @@ def _read_body(body: io.BytesIO, width: int, form: _Form, origin: str) -> pa.Tab
             ),
         )
     except pa.ArrowInvalid as error:
-        found = re.search(r"Expected (\d+) columns, got (\d+)(?:: (.*))?", str(error))
+        found = re.search(r"Row #(\d+): Expected (\d+) columns, got (\d+)(?:: (.*))?", str(error))
         if found:
-            row = _row_of(body, (found[3] or "").strip())
+            row = _row_of(body, (found[4] or "").strip(), int(found[1]))
             raise DataError(
-                f"{origin}: {row} has {found[2]} cells, expected {found[1]} as in the header; a cell was cut or holds "
-                "an unquoted separator, correct it"
+                f"{origin}: row {row} has {found[3]} cells, expected {found[2]} as in the header; a cell was cut or "
+                "holds an unquoted separator, correct it"
             ) from error
         if "Empty CSV" in str(error):
             raise DataError(
@@ -259,11 +259,10 @@ def _read_body(body: io.BytesIO, width: int, form: _Form, origin: str) -> pa.Tab
     return table
 
 
-def _row_of(body: io.BytesIO, text: str) -> str:
-    """Row number of a line that the parser quotes."""
+def _row_of(body: io.BytesIO, text: str, counted: int) -> int:
+    """Row number of the line that the parser quotes; its own count leaves out blank lines."""
     lines = body.getvalue().decode(errors="replace").split("\n")
-    at = next((i for i, line in enumerate(lines) if text and line.strip() == text), None)
-    return f"row '{text[:60]}'" if at is None else f"row {at + 1}"
+    return next((i + 1 for i, line in enumerate(lines) if text and line.strip() == text), counted)
 
 
 # ---- values
