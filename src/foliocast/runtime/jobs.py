@@ -154,9 +154,9 @@ class JobStore:
                 self._save(replace(job, status=status, ended=_stamp(), exit_code=code))
 
     def _start(self, job: Job, folder: Path) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-m", "foliocast", job.verb, *job.arguments, "--json"]
-        if job.verb in ("backtest", "train", "explain", "generate"):
-            command += ["--out", str(folder / "runs")]
+        # Flags come first: a job's arguments may end in "--" and free text.
+        places = ["--out", str(folder / "runs")] if job.verb in ("backtest", "train", "explain", "generate") else []
+        command = [sys.executable, "-m", "foliocast", job.verb, "--json", *places, *job.arguments]
         environment = {**os.environ, "FOLIOCAST_PROGRESS": str(folder / "progress.json")}
         with (folder / "result.json").open("wb") as out, (folder / "log.txt").open("ab") as log:
             # A session of its own: the server's end does not end the job, and a cancel reaches its workers too.

@@ -8,6 +8,7 @@ from collections import defaultdict, deque
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
+from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse
 
 from foliocast.apps.api.settings import Settings
@@ -17,10 +18,6 @@ Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 OPEN_PATHS = {"/health"}
-
-
-class _TooLarge(Exception):
-    """The body grew past the limit while it was being read."""
 
 
 class Guard:
@@ -45,10 +42,7 @@ class Guard:
         if refusal is not None:
             await refusal(scope, receive, send)
             return
-        try:
-            await self.app(scope, self._limited(receive), send)
-        except _TooLarge:
-            await self._error(413, self._size_text())(scope, receive, send)
+        await self.app(scope, self._limited(receive), send)
 
     def _refusal(self, scope: Scope, headers: dict[bytes, bytes]) -> JSONResponse | None:
         length = headers.get(b"content-length", b"0")
@@ -83,7 +77,7 @@ class Guard:
             message = await receive()
             read += len(message.get("body", b""))
             if read > self.settings.max_body_bytes:
-                raise _TooLarge
+                raise HTTPException(413, self._size_text())
             return message
 
         return counted
