@@ -22,6 +22,14 @@ _PUBLIC = {
     "Costs": "foliocast.trading.costs",
     "BacktestResult": "foliocast.trading.result",
     "backtest": "foliocast.trading.fast",
+    "backtest_many": "foliocast.trading.fast",
+    "walk_forward": "foliocast.trading.walkforward",
+    "PositionLimit": "foliocast.trading.limits",
+    "GrossLimit": "foliocast.trading.limits",
+    "NetLimit": "foliocast.trading.limits",
+    "TurnoverLimit": "foliocast.trading.limits",
+    "DrawdownLimit": "foliocast.trading.limits",
+    "ValueAtRiskLimit": "foliocast.trading.limits",
     "load_panel": "foliocast.data",
     "audit": "foliocast.workflows.audit",
     "BlockBootstrap": "foliocast.scenarios.bootstrap",
@@ -35,6 +43,8 @@ _PUBLIC = {
     "NaiveForecaster": "foliocast.models.naive",
     "FeatureSet": "foliocast.features.transforms",
     "load_model": "foliocast.models.checkpoint",
+    "VolatilityTrendRegime": "foliocast.features.regimes",
+    "GaussianHMMRegime": "foliocast.features.regimes",
 }
 
 __all__ = ["__version__", "stats", *_PUBLIC]
