@@ -1,4 +1,7 @@
-"""Yahoo through the real yfinance, against a server on loopback."""
+"""Yahoo through the real yfinance, against a server on loopback.
+
+yfinance remembers answers for the life of the process, so every test asks for tickers of its own.
+"""
 
 from __future__ import annotations
 
@@ -56,7 +59,7 @@ class FakeYahoo:
     def __init__(self) -> None:
         self.asked: list[str] = []
         self.limited = 0
-        self.bars = {"AAPL": 5, "MSFT": 5, "VOD.L": 5, "GONE": 0}
+        self.bars = {"GONE": 0}
         fake = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -69,7 +72,7 @@ class FakeYahoo:
                 if fake.limited > 0:
                     fake.limited -= 1
                     return self._say(429, b"Too Many Requests")
-                body = chart(ticker, "GBp" if ticker.endswith(".L") else "USD", fake.bars.get(ticker, 0))
+                body = chart(ticker, "GBp" if ticker.endswith(".L") else "USD", fake.bars.get(ticker, 5))
                 return self._say(200, json.dumps(body).encode())
 
             def _say(self, status: int, body: bytes) -> None:
@@ -128,43 +131,43 @@ def test_prices_arrive_adjusted_with_session_dates(source: Yahoo) -> None:
 
 def test_rate_limit_is_waited_out(fake: FakeYahoo, source: Yahoo) -> None:
     fake.limited = 3  # yfinance itself tries twice within an attempt
-    bars = source.bars(["AAPL"], "2020-01-01", "2020-01-31")
+    bars = source.bars(["LIMA"], "2020-01-01", "2020-01-31")
     assert len(bars) == 5
     assert source.waits == [2.0]
 
 
 def test_rate_limit_that_stays_is_said(fake: FakeYahoo, source: Yahoo) -> None:
     fake.limited = 1000
-    with pytest.raises(DataError, match=r"no prices of AAPL .* after 3 attempts: it limits the rate of requests"):
-        source.bars(["AAPL"], "2020-01-01", "2020-01-31")
+    with pytest.raises(DataError, match=r"no prices of LIMB .* after 3 attempts: it limits the rate of requests"):
+        source.bars(["LIMB"], "2020-01-01", "2020-01-31")
     assert source.waits == [2.0, 4.0]
 
 
 def test_empty_answer_is_a_failure_and_stores_nothing(fake: FakeYahoo, source: Yahoo) -> None:
     with pytest.raises(DataError, match=r"no prices of GONE .* answered without prices; check the symbol"):
-        fetch_yahoo(["AAPL", "GONE"], "half", start="2020-01-01", end="2020-01-31", source=source)
+        fetch_yahoo(["HERE", "GONE"], "half", start="2020-01-01", end="2020-01-31", source=source)
     assert Catalog().names() == ()
 
 
 def test_second_fetch_needs_no_network(fake: FakeYahoo, source: Yahoo) -> None:
-    once = source.bars(["AAPL"], "2020-01-01", "2020-01-31")
+    once = source.bars(["TWICE"], "2020-01-01", "2020-01-31")
     asked = len(fake.asked)
-    again = source.bars(["AAPL"], "2020-01-03", "2020-01-06")
+    again = source.bars(["TWICE"], "2020-01-03", "2020-01-06")
     assert len(fake.asked) == asked
     assert list(again.times) == list(once.times[1:3])
-    source.bars(["AAPL"], "2019-01-01", "2020-01-31")
+    source.bars(["TWICE"], "2019-01-01", "2020-01-31")
     assert len(fake.asked) > asked
 
 
 def test_damaged_cache_is_asked_for_again(fake: FakeYahoo, source: Yahoo, tmp_path: Path) -> None:
-    source.bars(["AAPL"], "2020-01-01", "2020-01-31")
-    (tmp_path / "AAPL.parquet").write_bytes(b"PAR1 nothing")
-    assert len(source.bars(["AAPL"], "2020-01-01", "2020-01-31")) == 5
+    source.bars(["HURT"], "2020-01-01", "2020-01-31")
+    (tmp_path / "HURT.parquet").write_bytes(b"PAR1 nothing")
+    assert len(source.bars(["HURT"], "2020-01-01", "2020-01-31")) == 5
 
 
 def test_currencies_are_not_mixed(source: Yahoo) -> None:
-    with pytest.raises(DataError, match=r"mixed currencies: AAPL in USD, VOD\.L in GBp"):
-        source.bars(["AAPL", "VOD.L"], "2020-01-01", "2020-01-31")
+    with pytest.raises(DataError, match=r"mixed currencies: DOLLAR in USD, VOD\.L in GBp"):
+        source.bars(["DOLLAR", "VOD.L"], "2020-01-01", "2020-01-31")
 
 
 def test_unreachable_host_is_said(tmp_path: Path) -> None:
@@ -173,4 +176,4 @@ def test_unreachable_host_is_said(tmp_path: Path) -> None:
             raise requests.ConnectionError("no route")
 
     with pytest.raises(DataError, match=r"it cannot be reached \(ConnectionError\); check the network"):
-        Yahoo(Down(), cache=tmp_path, attempts=2, sleep=lambda _: None).bars(["AAPL"], "2020-01-01", "2020-01-31")
+        Yahoo(Down(), cache=tmp_path, attempts=2, sleep=lambda _: None).bars(["DOWN"], "2020-01-01", "2020-01-31")

@@ -39,13 +39,17 @@ def trading_days(calendar: str, after: str | pd.Timestamp, n: int) -> pd.Datetim
     day = pd.Timestamp(after)
     day = (day.tz_convert("UTC").tz_localize(None) if day.tz is not None else day).normalize()
     if calendar == "24/7":
-        return pd.date_range(day + pd.Timedelta(days=1), periods=n, freq="D", unit="us", name=None)
+        return _plain(pd.date_range(day + pd.Timedelta(days=1), periods=n, freq="D"))
     end = day + pd.Timedelta(days=_HORIZON * n + 30)
     sessions = _sessions(calendar, day, end)
     following = sessions[sessions > day][:n]
     if len(following) < n:
         raise DataError(f"calendar {calendar} knows only {len(following)} of {n} sessions after {day.date()}")
-    return following
+    return _plain(following)
+
+
+def _plain(days: pd.DatetimeIndex) -> pd.DatetimeIndex:
+    return pd.DatetimeIndex(days.as_unit("us").to_numpy())
 
 
 def _sessions(calendar: str, start: pd.Timestamp, end: pd.Timestamp) -> pd.DatetimeIndex:
