@@ -17,14 +17,13 @@ from foliocast.models.diffusion.dit import DiT
 from foliocast.models.diffusion.fitting import DiffusionLoss, WindowSamples, earned_shrinkage
 from foliocast.models.diffusion.innovations import N_STATE, RECENT, History, innovations, origin, own_scale, study
 from foliocast.models.diffusion.innovations import variance_proxy as variance_proxy
-from foliocast.models.diffusion.paths import PathSampler
+from foliocast.models.diffusion.paths import PATCH, PathSampler
 from foliocast.models.diffusion.preconditioning import WIENER, Preconditioned
 from foliocast.models.diffusion.unet1d import UNet1D
 from foliocast.models.training import TrainingResult, TrainingSpec, seed_of, train
 from foliocast.stats.correlation import CorrelationFilter
 from foliocast.stats.volatility import VolatilityFilter
 
-PATCH = 10
 VALIDATION = 0.15  # share of the windows, the latest, on which training stops and the network's share is set
 
 TRAINING = TrainingSpec(

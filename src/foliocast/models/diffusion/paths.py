@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
+from torch.nn import functional
 
 from foliocast.core.conditions import Condition
 from foliocast.models.diffusion.guidance import ClassifierFree, path_total
@@ -19,6 +20,7 @@ from foliocast.models.diffusion.process import karras_sigmas
 from foliocast.models.diffusion.samplers import sampler_named
 from foliocast.stats.conditioning import meet
 
+PATCH = 10  # bars of a token; windows are whole patches, in training and in sampling
 GROUP = 500  # windows denoised at once: their tensors stay in the cache
 LONGEST = 3.0  # a log return beyond is not simulated: exp would turn a far tail into an infinite price
 PASSES = 3  # the volatility along a conditioned path depends on the path
@@ -91,19 +93,23 @@ class PathSampler:
 
     # ---- innovations
     def _innovations(self, start: Origin, walk: _Walk, window: Window, n: int, rng: np.random.Generator) -> np.ndarray:
-        """Innovations (n, length, asset), group by group, each group with its own seed."""
+        """Innovations (n, length, asset), group by group, each group with its own seed.
+
+        The network has only seen windows of whole patches: shorter ones are drawn as such and cut.
+        """
+        wanted, window = window.length, window.padded(PATCH)
         groups = range(0, n, GROUP)
         seeds = rng.integers(2**63, size=len(groups))
         state = torch.from_numpy(state_now(start, walk.sigma(start) / start.scale, walk.recent))
         prior = GaussianPrior.of(torch.from_numpy(start.correlation).float())
-        out = np.empty((n, window.length, len(start.slow)), dtype=np.float32)
+        out = np.empty((n, wanted, len(start.slow)), dtype=np.float32)
 
         def one(k: int) -> None:
             rows = slice(groups[k], min(groups[k] + GROUP, n))
             noise = torch.Generator().manual_seed(int(seeds[k]))
             x = torch.randn((rows.stop - rows.start, window.length, len(start.slow)), generator=noise)
             own = state if len(state) == 1 else state[rows]
-            out[rows] = self._sample(x, Context(state=own, prior=prior), window.rows(rows), noise).numpy()
+            out[rows] = self._sample(x, Context(state=own, prior=prior), window.rows(rows), noise)[:, :wanted].numpy()
 
         if self.jobs == 1 or len(groups) == 1:
             for k in range(len(groups)):
@@ -164,6 +170,17 @@ class Window:
     weights: Tensor | None = None
     assets: Tensor | None = None
     totals: Tensor | None = None
+
+    def padded(self, multiple: int) -> Window:
+        """Longer by free bars, to a multiple of so many."""
+        more = -self.length % multiple
+
+        def part(values: Tensor | None) -> Tensor | None:
+            return None if values is None else functional.pad(values, (0, 0, 0, more))
+
+        weights = None if self.weights is None else functional.pad(self.weights, (0, more))
+        known, values = part(self.known), part(self.values)
+        return replace(self, length=self.length + more, known=known, values=values, weights=weights)
 
     def rows(self, rows: slice) -> Window:
         """The part that concerns these windows."""

@@ -1,0 +1,61 @@
+"""Fitted filters as JSON values, for model cards."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+
+from foliocast.stats.correlation import CorrelationFilter
+from foliocast.stats.volatility import GarchParameters, PooledParameters, VolatilityFilter
+
+
+def pooled_to_json(p: PooledParameters) -> dict[str, Any]:
+    return _plain(asdict(p))
+
+
+def pooled_from_json(state: dict[str, Any]) -> PooledParameters:
+    tuples = {key: tuple(state[key]) for key in ("own", "leverage", "proxy")}
+    return PooledParameters(**state | tuples | {"coefficients": np.asarray(state["coefficients"])})
+
+
+def volatility_to_json(volatility: VolatilityFilter) -> dict[str, Any]:
+    """Kind, half-life, level and parameters of a fitted filter."""
+    p = volatility.parameters_
+    level = None if volatility.level_ is None else volatility.level_.tolist()
+    return {
+        "kind": volatility.kind,
+        "half_life": volatility.half_life,
+        "level": level,
+        "parameters": None if p is None else _plain(asdict(p)),
+    }
+
+
+def volatility_from_json(state: dict[str, Any]) -> VolatilityFilter:
+    level, p = state["level"], state["parameters"]
+    parameters: GarchParameters | PooledParameters | None = None
+    if p is not None and state["kind"] == "har":
+        parameters = pooled_from_json(p)
+    elif p is not None:
+        parameters = GarchParameters(**{key: np.asarray(values) for key, values in p.items()})
+    return VolatilityFilter(state["kind"], state["half_life"], parameters, None if level is None else np.asarray(level))
+
+
+def correlation_to_json(correlation: CorrelationFilter) -> dict[str, Any]:
+    return {
+        "half_life": correlation.half_life_,
+        "shrinkage": correlation.shrinkage_,
+        "long_run": correlation.long_run_.tolist(),
+    }
+
+
+def correlation_from_json(state: dict[str, Any]) -> CorrelationFilter:
+    out = CorrelationFilter(state["half_life"], state["shrinkage"])
+    out.half_life_, out.shrinkage_ = state["half_life"], state["shrinkage"]
+    out.long_run_ = np.asarray(state["long_run"])
+    return out
+
+
+def _plain(values: dict[str, Any]) -> dict[str, Any]:
+    return {key: value.tolist() if isinstance(value, np.ndarray) else value for key, value in values.items()}

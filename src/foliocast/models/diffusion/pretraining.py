@@ -1,0 +1,135 @@
+"""Training of one denoiser over many assets: universes of random size, drawn from one broad panel."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from foliocast.core.errors import HistoryError
+from foliocast.core.scenario_base import Bars
+from foliocast.models.diffusion.fitting import DiffusionLoss, WindowSamples
+from foliocast.models.diffusion.innovations import RECENT, innovations, own_scale, study
+from foliocast.models.diffusion.preconditioning import GaussianPrior, Preconditioned
+from foliocast.stats.correlation import CorrelationFilter
+from foliocast.stats.volatility import PooledParameters, VolatilityFilter, fit_pooled
+
+SIZES = (4, 20, 80)  # universe sizes for which the pooled filter is fitted: the market's mean is sharper in large ones
+LENGTH = 20  # bars of a window
+SMALLEST, LARGEST = 3, 100
+HALF_LIFE, SHRINKAGE = 100.0, 0.3  # of the correlation filter
+
+
+def universe(returns: pd.DataFrame, size: int, bars: int, rng: np.random.Generator) -> Bars:
+    """A stretch of history with a random universe of assets quoted all through it."""
+    for _ in range(50):
+        start = int(rng.integers(0, len(returns) - bars + 1))
+        part = returns.iloc[start : start + bars]
+        whole = np.flatnonzero(part.notna().all(axis=0).to_numpy())
+        if len(whole) >= size:
+            chosen = np.sort(rng.choice(whole, size, replace=False))
+            values = part.to_numpy()[:, chosen]
+            return Bars(values, pd.DatetimeIndex(part.index), tuple(str(a) for a in part.columns[chosen]))
+    raise HistoryError(f"no stretch of {bars} bars with {size} assets found; use shorter stretches or a broader panel")
+
+
+def pooled_by_size(
+    returns: pd.DataFrame, rng: np.random.Generator, universes: int = 24, bars: int = 2520
+) -> dict[int, PooledParameters]:
+    """The pooled volatility filter for universes of each size: coefficients averaged over random universes."""
+    out = {}
+    for size in SIZES:
+        fits = [fit_pooled(universe(returns, size, bars, rng).log_returns) for _ in range(universes)]
+        out[size] = replace(
+            fits[0],
+            intercept=float(np.mean([p.intercept for p in fits])),
+            coefficients=np.mean([p.coefficients for p in fits], axis=0),
+            nu=float(np.mean([p.nu for p in fits])),
+        )
+    return out
+
+
+def filter_for(pooled: dict[int, PooledParameters], n_assets: int) -> VolatilityFilter:
+    """The pooled filter for a universe of this size, log-interpolated between the sizes it was fitted for."""
+    sizes = sorted(pooled)
+    place = np.interp(np.log(n_assets), np.log(sizes), np.arange(len(sizes)))
+    low = int(min(place, len(sizes) - 2))
+    a, b, w = pooled[sizes[low]], pooled[sizes[low + 1]], float(place - low)
+    mixed = replace(
+        a,
+        intercept=(1 - w) * a.intercept + w * b.intercept,
+        coefficients=(1 - w) * a.coefficients + w * b.coefficients,
+    )
+    return VolatilityFilter("har", parameters_=mixed)
+
+
+def correlation_for(volatility: VolatilityFilter, bars: Bars) -> CorrelationFilter:
+    """The correlation filter on the innovations of a history."""
+    z, _, _ = innovations(volatility, bars)
+    return CorrelationFilter(HALF_LIFE, SHRINKAGE).fit(z / own_scale(z))
+
+
+@dataclass(frozen=True)
+class UniverseSamples:
+    """Samples for the training loop in which one number is one universe: its whole filtered history.
+
+    Universes differ in size, so the tensors of a batch lie one after the other; `UniverseLoss` draws windows from them.
+    Train with ``batch_size = 1``.
+    """
+
+    pool: list[WindowSamples]
+
+    @classmethod
+    def build(
+        cls,
+        returns: pd.DataFrame,
+        pooled: dict[int, PooledParameters],
+        count: int,
+        bars: int = 1500,
+        last: int | None = None,
+        seed: int = 0,
+    ) -> UniverseSamples:
+        """Draw ``count`` universes of log-uniform size and filter them; windows start in the ``last`` bars only."""
+        rng = np.random.default_rng(seed)
+        largest = min(LARGEST, returns.shape[1] // 3)
+        pool = []
+        for _ in range(count):
+            size = int(np.exp(rng.uniform(np.log(SMALLEST), np.log(largest + 1))))
+            stretch = universe(returns, size, bars, rng)
+            volatility = filter_for(pooled, size)
+            history = study(volatility, correlation_for(volatility, stretch), stretch)
+            n = len(history.z)
+            pool.append(WindowSamples.of(history, LENGTH, 5 * RECENT if last is None else n - last, n - LENGTH))
+        return cls(pool)
+
+    def __len__(self) -> int:
+        return len(self.pool)
+
+    def batch(self, index: Tensor) -> tuple[Tensor, ...]:
+        out: list[Tensor] = []
+        for number in index.tolist():
+            s = self.pool[number]
+            out += [s.z, s.state, s.prior.values, s.prior.vectors, torch.tensor([s.first, s.last])]
+        return tuple(out)
+
+
+@dataclass(frozen=True)
+class UniverseLoss:
+    """`DiffusionLoss` of random windows of each universe in the batch."""
+
+    loss: DiffusionLoss
+    windows: int = 64
+
+    def __call__(self, denoiser: Preconditioned, batch: tuple[Tensor, ...], generator: torch.Generator) -> Tensor:
+        losses = []
+        for k in range(0, len(batch), 5):
+            z, state, values, vectors, (first, last) = batch[k : k + 5]
+            samples = WindowSamples(
+                z, state, GaussianPrior(values, vectors, torch.zeros_like(values)), LENGTH, int(first), int(last)
+            )
+            index = torch.randint(len(samples), (self.windows,), generator=generator)
+            losses.append(self.loss(denoiser, samples.batch(index), generator))
+        return torch.stack(losses).mean()
