@@ -110,6 +110,8 @@ def progress(as_json: bool = False) -> Iterator[Callable[[str, int, int], None]]
         tasks: dict[str, Any] = {}
 
         def report(what: str, done: int, total: int) -> None:
+            if total == 0:
+                return
             if what not in tasks:
                 tasks[what] = bar.add_task(what, total=total)
             bar.update(tasks[what], completed=done, total=total)
