@@ -7,6 +7,7 @@ from typing import Any
 
 _PUBLIC = {
     "load_panel": "foliocast.data.load",
+    "describe": "foliocast.data.load",
     "SAMPLES": "foliocast.data.samples",
     "load_sample": "foliocast.data.samples",
     "Catalog": "foliocast.data.catalog",

@@ -89,14 +89,12 @@ class Card:
         return asdict(self)
 
     def full_notice(self) -> str:
-        """What a report must show: the notice of the source and every repair."""
-        return notice_of(self.notice, self.repairs)
-
-
-def notice_of(notice: str, repairs: Iterable[str]) -> str:
-    """A notice with the repairs behind it."""
-    listed = "; ".join(repairs)
-    return " ".join(part for part in (notice, f"Repaired on import: {listed}." if listed else "") if part)
+        """What a report must show: the notice of the source, how it was read, and every repair."""
+        parts = [self.notice]
+        for title, lines in (("As read", self.notes), ("Repaired on import", self.repairs)):
+            if lines:
+                parts.append(f"{title}: {'; '.join(lines)}.")
+        return " ".join(part for part in parts if part)
 
 
 class Catalog:
@@ -162,7 +160,7 @@ class Catalog:
         provenance = provenance or Provenance(source=bars.origin)
         with whole_folder(self.folder / name) as aside:
             files = _write_years(checked, aside)
-            card = _card(name, checked, findings, rules, provenance, files)
+            card = card_of(name, checked, findings, rules, provenance, files)
             write_json(aside / "card.json", card.to_dict())
         self._sweep()
         return card
@@ -342,9 +340,15 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _card(
-    name: str, bars: Bars, findings: Findings, rules: Rules, provenance: Provenance, files: dict[str, str]
+def card_of(
+    name: str,
+    bars: Bars,
+    findings: Findings,
+    rules: Rules,
+    provenance: Provenance,
+    files: dict[str, str] | None = None,
 ) -> Card:
+    """Describe validated quotes; ``files`` are those they were stored in, if they were."""
     panel = bars.to_panel(name)
     return Card(
         name=name,
@@ -362,9 +366,9 @@ def _card(
         warnings=findings.warnings,
         notes=bars.notes,
         allow_jumps=rules.allow_jumps,
-        imported_at=f"{now():%Y-%m-%d %H:%M:%S} UTC",
+        imported_at=f"{now():%Y-%m-%d %H:%M:%S} UTC" if files else "",
         data_hash=panel.data_hash,
-        files=files,
+        files=files or {},
     )
 
 

@@ -9,7 +9,8 @@ import pandas as pd
 
 from foliocast.core.errors import DataError
 from foliocast.core.panel import Panel
-from foliocast.data.catalog import Catalog, notice_of
+from foliocast.data.bars import Bars
+from foliocast.data.catalog import Card, Catalog, Provenance, card_of
 from foliocast.data.samples import SAMPLES, load_sample
 from foliocast.data.schema import Rules, validate
 from foliocast.data.sources.files import Reading, read_file
@@ -59,14 +60,45 @@ def load_panel(
         panel = load_sample(text)
     elif is_path(source):
         rules = Rules(repair=repair, allow_jumps=allow_jumps, gaps=gaps)
-        panel = _from_file(Path(source), rules, Reading(dayfirst=dayfirst, timezone=timezone))
+        bars, card = _from_file(Path(source), rules, Reading(dayfirst=dayfirst, timezone=timezone))
+        panel = bars.to_panel(card.name, card.full_notice())
     elif text in Catalog().names():
         return Catalog().load(text, assets=assets, start=start, end=end)
     else:
         raise DataError(_unknown(text))
     if assets is not None:
         panel = panel.select(assets)
-    return panel if start is None and end is None else panel.between(start, end)
+    return panel if start is None and end is None else panel.between(start, _end_of_day(panel, end))
+
+
+def describe(source: str | Path, rules: Rules | None = None, reading: Reading | None = None) -> Card:
+    """What is known about a source, without storing anything; a file is read and validated.
+
+    Parameters
+    ----------
+    source : str or path
+        As for `load_panel`.
+    rules, reading : optional
+        For files.
+
+    Raises
+    ------
+    DataError
+        If there is no such source, or the file breaks a rule.
+    """
+    text = str(source)
+    if text in SAMPLES:
+        panel = load_sample(text)
+        bars, findings = validate(Bars.from_panel(panel), Rules(allow_jumps=True))
+        provenance = Provenance(
+            SAMPLES[text], "MIT" if "tech" in text or text == "sample" else "BSD-3-Clause", panel.notice
+        )
+        return card_of(text, bars, findings, Rules(allow_jumps=True), provenance)
+    if is_path(source):
+        return _from_file(Path(source), rules or Rules(), reading or Reading())[1]
+    if text in Catalog().names():
+        return Catalog().show(text)
+    raise DataError(_unknown(text))
 
 
 def is_path(source: str | Path) -> bool:
@@ -75,9 +107,18 @@ def is_path(source: str | Path) -> bool:
     return isinstance(source, Path) or "/" in text or "\\" in text or text.lower().endswith((*TEXT, *PARQUET))
 
 
-def _from_file(path: Path, rules: Rules, reading: Reading) -> Panel:
+def _from_file(path: Path, rules: Rules, reading: Reading) -> tuple[Bars, Card]:
     bars, findings = validate(read_file(path, reading), rules)
-    return bars.to_panel(stem(path), notice_of("", findings.repairs))
+    return bars, card_of(stem(path), bars, findings, rules, Provenance(source=f"file {path.name}"))
+
+
+def _end_of_day(panel: Panel, end: str | pd.Timestamp | None) -> str | pd.Timestamp | None:
+    """A plain date as the end of intraday bars includes its whole day."""
+    if end is None or panel.times.tz is None:
+        return end
+    stamp = panel.stamp(end)
+    whole = pd.Timedelta(days=1) - pd.Timedelta(microseconds=1)
+    return stamp + whole if stamp == stamp.normalize() else stamp
 
 
 def _unknown(name: str) -> str:

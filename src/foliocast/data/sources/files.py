@@ -22,7 +22,7 @@ from foliocast.core.errors import DataError
 from foliocast.data.bars import Bars
 from foliocast.data.sources import names
 from foliocast.data.sources.dates import event_times, read_stamps
-from foliocast.data.sources.sheet import Sheet, numbers, read_sheet, stem
+from foliocast.data.sources.sheet import Sheet, is_number, numbers, read_sheet, stem
 
 
 @dataclass(frozen=True)
@@ -68,8 +68,8 @@ def read_file(path: str | Path, reading: Reading | None = None) -> Bars:
         return _multi_header(sheet, reading)
     heads = [h[0] for h in sheet.headers]
     date = _date_column(sheet, heads)
-    asset = names.first_of(heads, names.ASSET)
-    if asset is not None and asset != date:
+    asset = _asset_column(sheet, heads, date)
+    if asset is not None:
         return _long(sheet, heads, date, asset, reading)
     fields = _field_columns(heads, date)
     if "close" in fields:
@@ -91,6 +91,15 @@ def _date_column(sheet: Sheet, heads: list[str]) -> int:
     raise DataError(
         f"{sheet.origin} has no date column among {shown}; expected one named date, datetime or timestamp, rename yours"
     )
+
+
+def _asset_column(sheet: Sheet, heads: list[str], date: int) -> int | None:
+    """The column that names assets; a column of numbers called COIN in a file without closes is a ticker itself."""
+    found = names.first_of(heads, names.ASSET)
+    if found is None or found == date:
+        return None
+    first = next((str(v) for v in sheet.columns[found][:50].to_pylist() if v not in (None, "")), "")
+    return found if "close" in _field_columns(heads, date, found) or not is_number(first) else None
 
 
 def _field_columns(heads: list[str], *taken: int) -> dict[str, int]:

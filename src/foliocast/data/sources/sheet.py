@@ -95,6 +95,8 @@ def _parquet(path: Path) -> Sheet:
         raise DataError(
             f"{path.name} cannot be read as Parquet; it is damaged or is another kind of file, write it again"
         ) from error
+    index = [name for name in (table.schema.pandas_metadata or {}).get("index_columns", []) if isinstance(name, str)]
+    table = table.select([*index, *(name for name in table.column_names if name not in index)])
     headers = [_tuple_header(name) for name in table.column_names]
     depth = max((len(h) for h in headers), default=1)
     headers = [h if len(h) == depth else (h[0],) + ("",) * (depth - 1) for h in headers]
@@ -266,6 +268,11 @@ def _row_of(body: io.BytesIO, text: str, counted: int) -> int:
 
 
 # ---- values
+def is_number(text: str) -> bool:
+    """Whether a cell reads as an amount."""
+    return bool(_NUMBER.match(text.strip()))
+
+
 def numbers(column: pa.ChunkedArray, name: str, first_row: int, origin: str) -> np.ndarray:
     """A column as floats; text such as "$1,234.50" or "12.3M" is understood when the whole column allows it.
 
