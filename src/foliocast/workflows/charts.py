@@ -200,9 +200,9 @@ def _png(pixels: np.ndarray) -> str:
 def legend(lines: Sequence[Line], switch: bool = True) -> str:
     """Names beside their colours; as buttons that hide a line in every chart of the page."""
     item = (
-        '<button type="button" aria-pressed="true" data-s="{c}" class="s{k}"><i class="dot"></i><em>{n}</em></button>'
+        '<button type="button" aria-pressed="true" data-s="{c}"><i class="dot s{k}"></i><em>{n}</em></button>'
         if switch
-        else '<span class="key s{k}"><i class="dot"></i><em>{n}</em></span>'
+        else '<span class="key"><i class="dot s{k}"></i><em>{n}</em></span>'
     )
     keys = (item.format(c=line.colour, k=line.colour % COLOURS, n=escape(line.name)) for line in lines)
     return f'<div class="legend">{"".join(keys)}</div>'
@@ -260,8 +260,8 @@ def _labels(scale: Axis, dates: pd.DatetimeIndex) -> str:
 
 def _y_labels(scale: Axis) -> str:
     step = min(np.diff(scale.ticks), default=1.0)
-    digits = 0 if scale.unit == "%" and step >= 0.01 else max(0, int(np.ceil(-np.log10(abs(step) or 1) - 1e-9)))
-    digits = min(digits, 4)
+    digits = int(np.ceil(-np.log10(abs(step) or 1) - 1e-9)) - (2 if scale.unit == "%" else 0)
+    digits = min(max(digits, 0), 4)
     return "".join(
         f'<span class="y" style="top:{float(scale.place(tick)) / HEIGHT:.2%}">{_tick(tick, scale.unit, digits)}</span>'
         for tick in scale.ticks

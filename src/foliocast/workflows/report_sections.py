@@ -137,7 +137,7 @@ def _outcome(run: Run) -> str:
     sure = estimate(entry.get("deflated_sharpe"))[0]
     if sure is not None:
         verdict = "enough to rule out luck" if sure >= 0.95 else "not enough to rule out luck"
-        text += f" After counting every trial, the probability that it has any skill is {number(sure)}: {verdict}."
+        text += f" With every trial counted, the probability that this is more than luck is {number(sure)}: {verdict}."
     return text
 
 
@@ -640,7 +640,7 @@ def conventions(run: Run) -> str:
         "schedule": about.get("schedule"),
         "returns": "Simple, per bar, net of costs; wealth compounds. The risk-free rate is taken as zero.",
         "annualisation": f"{run.periods} bars a year; returns geometrically, volatility and Sharpe ratio by the root.",
-        "Sharpe": "Mean over standard deviation (n − 1). Sortino: over the root mean square of losses, all bars counted.",
+        "Sharpe": "Mean over standard deviation (n − 1). Sortino: over the root mean square of losses, all bars.",
         "drawdown": "From the highest compounded wealth so far, start included. Calmar is the return over its depth.",
         "win rate": "Gains among the days with a position.",
         "CVaR 95": "Mean loss of the worst 5 % of days; positive is a loss.",
