@@ -45,6 +45,12 @@ _PUBLIC = {
     "load_model": "foliocast.models.checkpoint",
     "VolatilityTrendRegime": "foliocast.features.regimes",
     "GaussianHMMRegime": "foliocast.features.regimes",
+    "DiffusionScenarios": "foliocast.models.diffusion.generator",
+    "PretrainedScenarios": "foliocast.models.diffusion.pretrained",
+    "UNet1D": "foliocast.models.diffusion.unet1d",
+    "DiT": "foliocast.models.diffusion.dit",
+    "TransformerForecaster": "foliocast.models.transformer",
+    "TreesForecaster": "foliocast.models.trees",
 }
 
 __all__ = ["__version__", "stats", *_PUBLIC]

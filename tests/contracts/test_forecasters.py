@@ -17,14 +17,19 @@ from foliocast.core.protocols import Forecaster
 from foliocast.models.linear import LinearForecaster
 from foliocast.models.lstm import AttentionLSTM, LSTMForecaster
 from foliocast.models.naive import NaiveForecaster
+from foliocast.models.transformer import TransformerForecaster
+from foliocast.models.trees import TreesForecaster
 from markets import make_panel
 
 Maker = Callable[[], Any]
 SMALL = {"window": 8, "hidden": 8, "layers": 1, "epochs": 1, "n_paths": 20, "volatility": "ewma"}
+FAST = {"epochs": 1, "n_paths": 20, "volatility": "ewma"}
 MAKERS: dict[str, Maker] = {
     "attention_lstm": lambda: AttentionLSTM(**SMALL),
     "attention_lstm_per_asset": lambda: AttentionLSTM(**SMALL, pooled=False),
     "lstm": lambda: LSTMForecaster(**SMALL),
+    "transformer": lambda: TransformerForecaster(window=8, patch=4, stride=2, width=8, heads=2, **FAST),
+    "trees": lambda: TreesForecaster(iterations=5, n_paths=20, volatility="ewma"),
     "linear": lambda: LinearForecaster(n_paths=20, volatility="ewma"),
     "linear_window": lambda: LinearForecaster(window=5, pooled=False, n_paths=20, volatility="ewma"),
     "naive_zero": lambda: NaiveForecaster(n_paths=20, volatility="ewma"),

@@ -32,8 +32,10 @@ class AttentionLSTMNet(nn.Module):
     def attend(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Prediction (batch,) and attention weights (batch, time), which sum to one."""
         states, _ = self.lstm(x)
-        weights = torch.softmax(self.score(states)[..., 0].float(), dim=1)
-        context = (weights.unsqueeze(1) @ states.float())[:, 0]
+        # products and sums element by element: cheaper than matrix products of this shape
+        scores = (states * self.score.weight[0]).sum(dim=2).float()
+        weights = torch.softmax(scores, dim=1)
+        context = (states * weights.unsqueeze(2)).sum(dim=1)
         return self.head(context)[:, 0].float(), weights
 
     def forward(self, x: Tensor) -> Tensor:

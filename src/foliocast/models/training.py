@@ -298,7 +298,7 @@ class _Run:
         module.to(self.device)
         maker = torch.optim.AdamW if spec.optimizer == "adamw" else torch.optim.Adam
         parameters = [p for p in module.parameters() if p.requires_grad]
-        self.optimizer = maker(parameters, lr=spec.lr, weight_decay=spec.weight_decay)
+        self.optimizer = maker(parameters, lr=spec.lr, weight_decay=spec.weight_decay, fused=True)
         self.amp = pick_amp(spec.amp, self.device)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.amp == "fp16")
         self.ema = None if spec.ema is None else Ema(module, spec.ema)
