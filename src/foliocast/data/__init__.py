@@ -19,6 +19,7 @@ _PUBLIC = {
     "read_file": "foliocast.data.sources.files",
     "universe_from_spells": "foliocast.data.universe",
     "fetch_yahoo": "foliocast.data.sources.yahoo",
+    "YAHOO": "foliocast.data.sources.yahoo",
     "Yahoo": "foliocast.data.sources.yahoo",
     "trading_days": "foliocast.data.sources.exchange",
 }

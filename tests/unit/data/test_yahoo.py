@@ -19,7 +19,7 @@ import requests
 
 from foliocast.core.errors import DataError
 from foliocast.data import Catalog, load_panel
-from foliocast.data.sources.yahoo import Yahoo, fetch_yahoo
+from foliocast.data.sources.yahoo import YAHOO, Yahoo, fetch_yahoo
 
 DAYS = pd.bdate_range("2020-01-02", periods=5, tz="America/New_York")
 
@@ -119,14 +119,19 @@ def source(fake: FakeYahoo, tmp_path: Path) -> Yahoo:
 
 
 def test_prices_arrive_adjusted_with_session_dates(source: Yahoo) -> None:
-    card = fetch_yahoo(["aapl", "MSFT"], "pair", start="2020-01-01", end="2020-01-31", source=source)
+    bars = fetch_yahoo(["aapl", "MSFT"], "2020-01-01", "2020-01-31", source=source)
+    card = Catalog().add(bars, "pair", provenance=YAHOO)
     assert (card.currency, card.assets, card.rows) == ("USD", ("AAPL", "MSFT"), 10)
     panel = load_panel("pair")
     assert list(panel.times) == list(DAYS.tz_localize(None))
     np.testing.assert_allclose(panel.array("close")[:, 0], [50, 50.5, 51, 51.5, 52])
     np.testing.assert_allclose(panel.array("open")[0, 0], 99 / 2)
     np.testing.assert_array_equal(panel.array("volume")[:, 1], [1000, 1001, 1002, 1003, 1004])
-    assert "Yahoo" in panel.notice
+    assert "not point in time" in panel.notice
+
+
+def test_dates_default_to_all_of_history(source: Yahoo) -> None:
+    assert len(fetch_yahoo(["EVER"], source=source)) == 5
 
 
 def test_rate_limit_is_waited_out(fake: FakeYahoo, source: Yahoo) -> None:
@@ -143,10 +148,9 @@ def test_rate_limit_that_stays_is_said(fake: FakeYahoo, source: Yahoo) -> None:
     assert source.waits == [2.0, 4.0]
 
 
-def test_empty_answer_is_a_failure_and_stores_nothing(fake: FakeYahoo, source: Yahoo) -> None:
+def test_one_empty_answer_fails_the_whole_fetch(fake: FakeYahoo, source: Yahoo) -> None:
     with pytest.raises(DataError, match=r"no prices of GONE .* answered without prices; check the symbol"):
-        fetch_yahoo(["HERE", "GONE"], "half", start="2020-01-01", end="2020-01-31", source=source)
-    assert Catalog().names() == ()
+        fetch_yahoo(["HERE", "GONE"], "2020-01-01", "2020-01-31", source=source)
 
 
 def test_second_fetch_needs_no_network(fake: FakeYahoo, source: Yahoo) -> None:

@@ -17,14 +17,14 @@ import pyarrow.parquet as pq
 
 from foliocast.core.errors import DataError, MissingExtraError
 from foliocast.data.bars import Bars
-from foliocast.data.catalog import Card, Catalog, Provenance
-from foliocast.data.schema import Rules
+from foliocast.data.catalog import Provenance
 from foliocast.runtime.files import whole_file
 from foliocast.runtime.home import home, now
 
-NOTICE = (
-    "Quotes from Yahoo Finance, for personal research: its terms do not allow redistribution, and its history is "
-    "revised without notice."
+YAHOO = Provenance(
+    source="Yahoo Finance",
+    licence="Yahoo's terms of service: personal use",
+    notice="Quotes from Yahoo Finance, for personal research, not point in time: history is revised without notice.",
 )
 _COLUMNS = {
     "Open": "open",
@@ -34,6 +34,7 @@ _COLUMNS = {
     "Adj Close": "adj_close",
     "Volume": "volume",
 }
+_FIRST = "1990-01-01"
 _FRESH = pd.Timedelta(hours=12)
 
 
@@ -63,7 +64,7 @@ class Yahoo:
     sleep: Callable[[float], None] = field(default=time.sleep, repr=False)
 
     def bars(
-        self, tickers: Iterable[str], start: str | pd.Timestamp = "1990-01-01", end: str | pd.Timestamp | None = None
+        self, tickers: Iterable[str], start: str | pd.Timestamp = _FIRST, end: str | pd.Timestamp | None = None
     ) -> Bars:
         """Daily bars from ``start`` to ``end`` (both included; default today), with their adjusted closes.
 
@@ -124,25 +125,16 @@ class Yahoo:
 
 def fetch_yahoo(
     tickers: Iterable[str],
-    name: str,
-    *,
-    start: str | pd.Timestamp = "1990-01-01",
+    start: str | pd.Timestamp | None = None,
     end: str | pd.Timestamp | None = None,
+    *,
     source: Yahoo | None = None,
-    catalog: Catalog | None = None,
-    rules: Rules | None = None,
-    overwrite: bool = False,
-) -> Card:
-    """Fetch daily bars into the catalog; ``load_panel(name)`` then reads them.
+) -> Bars:
+    """Daily bars of tickers, ready for `Catalog.add` (with `YAHOO` as their provenance).
 
-    Raises
-    ------
-    DataError
-        See `Yahoo.bars` and `Catalog.add`.
+    See `Yahoo.bars`; ``start`` defaults to 1990, ``end`` to today.
     """
-    bars = (source or Yahoo()).bars(tickers, start, end)
-    provenance = Provenance("Yahoo Finance", "Yahoo terms of service: personal use", NOTICE)
-    return (catalog or Catalog()).add(bars, name, rules=rules, provenance=provenance, overwrite=overwrite)
+    return (source or Yahoo()).bars(tickers, start or _FIRST, end)
 
 
 def _yfinance(cache: Path) -> Any:
