@@ -17,7 +17,7 @@ from scipy.signal import lfilter
 from foliocast.core.errors import ConfigError, DataError
 
 KINDS = ("ewma", "garch", "gjr", "har", "blend")
-POOLED_SHARE = 0.7  # of the log variance of a blend
+POOLED_SHARE = 0.5  # of the log variance of a blend
 FLOOR = 1e-10  # variance floor: a stuck quote must not divide by zero
 
 
@@ -25,7 +25,7 @@ FLOOR = 1e-10  # variance floor: a stuck quote must not divide by zero
 
 
 def range_variance(
-    open_: np.ndarray, high: np.ndarray, low: np.ndarray, close: np.ndarray, kind: str = "garman_klass"
+    open_: np.ndarray, high: np.ndarray, low: np.ndarray, close: np.ndarray, kind: str = "parkinson"
 ) -> np.ndarray:
     """Variance of the open-to-close move from the bar's range, elementwise; NaN where a price is missing.
 
@@ -48,7 +48,7 @@ def range_variance(
     raise ConfigError(f"range variance '{kind}' is unknown; choose parkinson, garman_klass or rogers_satchell")
 
 
-def bar_variance(prices: Mapping[str, np.ndarray] | None, kind: str = "garman_klass") -> np.ndarray | None:
+def bar_variance(prices: Mapping[str, np.ndarray] | None, kind: str = "parkinson") -> np.ndarray | None:
     """Close-to-close variance of each bar: overnight gap squared plus the range variance, (time, asset).
 
     ``prices`` holds ``open high low close previous`` (as `core.scenario_base.Bars` does); None gives None. Where a
@@ -243,6 +243,7 @@ class PooledState:
     bars: int
 
 
+MEMORY = 0.9  # largest sum of the variance coefficients: beyond it, paths do not come back from a crisis
 SCALE_FLOOR = 0.02  # of the slow level: keeps the log of a mean of tiny moves finite
 WARM_UP = 21
 
@@ -354,7 +355,7 @@ def fit_pooled(
     shape = past.slow.shape
     design = np.stack([np.broadcast_to(f, shape).ravel() for f in _pooled_features(p, past)], axis=1)
     squared = (returns[rows] ** 2 / past.slow).ravel()
-    theta, nu = _fit_t_scale(design, squared, ridge)
+    theta, nu = _fit_t_scale(design, squared, ridge, 3 * len(p.own))
     out = replace(p, intercept=float(theta[0]), coefficients=theta[1:], nu=nu)
     ratio = returns[rows] ** 2 / _pooled_variance(out, past)
     level = float(np.log(np.mean(np.minimum(ratio, 50.0))))  # a crash in a thousand may not set the level of all days
@@ -362,22 +363,32 @@ def fit_pooled(
     return out if proxy is None else replace(out, proxy=_proxy_law(returns[rows], variance[rows], out, past))
 
 
-def _fit_t_scale(design: np.ndarray, squared: np.ndarray, ridge: float) -> tuple[np.ndarray, float]:
-    """Maximise the Student-t likelihood of x / sqrt(slow) with log-linear scale; (intercept, coefficients), nu."""
+def _fit_t_scale(design: np.ndarray, squared: np.ndarray, ridge: float, n_variance: int) -> tuple[np.ndarray, float]:
+    """Maximise the Student-t likelihood of x / sqrt(slow) with log-linear scale; (intercept, coefficients), nu.
+
+    The first ``n_variance`` coefficients are kept non-negative (a louder past never speaks for a quieter future) and
+    their sum below `MEMORY`.
+    """
     x = np.column_stack([np.ones(len(design)), design])
     penalty = np.full(x.shape[1], ridge)
     penalty[0] = 0.0
+    memory = slice(1, 1 + n_variance)
+    bounds = [(None, None), *[(0.0, None)] * n_variance, *[(None, None)] * (design.shape[1] - n_variance)]
     theta, nu = np.zeros(x.shape[1]), 6.0
 
     def loss(theta: np.ndarray, nu: float) -> tuple[float, np.ndarray]:
         eta = x @ theta
         q = squared * np.exp(-eta) / nu
-        value = float(np.mean(eta + (nu + 1) * np.log1p(q))) / 2 + 0.5 * float(penalty @ theta**2)
+        excess = max(0.0, float(theta[memory].sum()) - MEMORY)
+        value = float(np.mean(eta + (nu + 1) * np.log1p(q))) / 2 + 0.5 * float(penalty @ theta**2) + 50.0 * excess**2
         slope = 0.5 * (1.0 - (nu + 1) * q / (1.0 + q))
-        return value, x.T @ slope / len(x) + penalty * theta
+        gradient = x.T @ slope / len(x) + penalty * theta
+        gradient[memory] += 100.0 * excess
+        return value, gradient
 
     for _ in range(2):
-        theta = minimize(loss, theta, args=(nu,), jac=True, method="L-BFGS-B", options={"maxiter": 200}).x
+        fit = minimize(loss, theta, args=(nu,), jac=True, method="L-BFGS-B", bounds=bounds, options={"maxiter": 200})
+        theta = fit.x
         nu = _fit_nu(squared * np.exp(-x @ theta))
     return theta, nu
 
@@ -439,7 +450,7 @@ class VolatilityFilter:
     kind : {"ewma", "garch", "gjr", "har", "blend"}
         ``ewma``: one exponentially weighted mean of squared returns. ``garch``, ``gjr``: by quasi-likelihood, asset by
         asset. ``har``: the pooled filter with market state and leverage (`fit_pooled`); it uses ranges, and it can be
-        applied to assets it was not fitted on (so can ``ewma``). ``blend``: 0.7 har + 0.3 gjr in log variance, which
+        applied to assets it was not fitted on (so can ``ewma``). ``blend``: half har, half gjr in log variance, which
         steadies the recursion over many steps.
     half_life : float
         Of the EWMA, in bars.
