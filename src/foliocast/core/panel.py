@@ -126,6 +126,11 @@ class Panel:
         """Whether some values became known only after their own bar."""
         return any(bool((pd.DatetimeIndex(stamps) > self.times).any()) for stamps in self._known_at.values())
 
+    @property
+    def delayed(self) -> tuple[str, ...]:
+        """Fields that become known later than at their bar: only `asof` may be used to decide from them."""
+        return tuple(key for key in self._known_at if key in self._fields)
+
     def __len__(self) -> int:
         return len(self.times)
 
