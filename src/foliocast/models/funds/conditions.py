@@ -1,0 +1,90 @@
+"""Condition tokens, and the tower that says which securities a description makes likely."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from foliocast.features.funds import FIELDS, NUMBERS
+from foliocast.models.funds.securities import ATTRIBUTES
+
+N_TOKENS = len(FIELDS) + len(NUMBERS)
+
+
+class ConditionTokens(nn.Module):
+    """One token a field and a number; a learnt "not said" where missing. (prompt, N_TOKENS, width)."""
+
+    def __init__(self, sizes: Sequence[int], width: int) -> None:
+        super().__init__()
+        tables = [nn.Embedding(n + 1, width) for n in sizes]
+        self.slope = nn.Parameter(torch.randn(len(NUMBERS), width) * 0.5)
+        self.bend = nn.Parameter(torch.randn(len(NUMBERS), width) * 0.2)
+        self.base = nn.Parameter(torch.randn(len(NUMBERS), width) * 0.2)
+        self.missing = nn.Parameter(torch.randn(len(NUMBERS), width) * 0.2)
+        for table in tables:
+            nn.init.normal_(table.weight, std=0.5)
+        self.words = nn.ModuleList(tables)
+
+    def forward(self, words: Tensor, numbers: Tensor) -> Tensor:
+        said = torch.isfinite(numbers)
+        value = torch.where(said, numbers, 0.0)[..., None]
+        token = self.base + value * self.slope + torch.tanh(value) * self.bend
+        token = torch.where(said[..., None], token, self.missing)
+        spoken = [table(words[:, j]) for j, table in enumerate(self.words)]
+        return torch.cat([torch.stack(spoken, dim=1), token], dim=1)
+
+
+class Tower(nn.Module):
+    """Scores of all securities given a condition: two towers, one of the condition, one of the security.
+
+    ``score = query(condition) . key(security) + popularity(security)``; the key is a linear map of the attributes
+    plus a learnt part, so that a security that was never seen has a score, too.
+    """
+
+    def __init__(self, n_securities: int, sizes: Sequence[int], width: int = 48, rank: int = 64) -> None:
+        super().__init__()
+        self.tokens = ConditionTokens(sizes, width)
+        flat = N_TOKENS * width
+        self.query = nn.Sequential(
+            nn.Linear(flat, 256), nn.SiLU(), nn.Dropout(0.2), nn.Linear(256, 256), nn.SiLU(), nn.Linear(256, rank)
+        )
+        self.attributes = nn.Linear(ATTRIBUTES, rank, bias=False)
+        self.learnt = nn.Parameter(torch.randn(n_securities, rank) * 0.02)
+        self.popularity = nn.Parameter(torch.zeros(n_securities))
+        self.level = nn.Linear(ATTRIBUTES, 1, bias=False)
+
+    def forward(
+        self,
+        words: Tensor,
+        numbers: Tensor,
+        attributes: Tensor,
+        learnt: Tensor | None = None,
+        popularity: Tensor | None = None,
+    ) -> Tensor:
+        """(prompt, security)."""
+        learnt = self.learnt if learnt is None else learnt
+        popularity = self.popularity if popularity is None else popularity
+        query = self.query(self.tokens(words, numbers).flatten(1))
+        keys = self.attributes(attributes) + learnt
+        return query @ keys.T + popularity + self.level(attributes)[:, 0]
+
+
+def drop(words: Tensor, numbers: Tensor, generator: torch.Generator, all_dropped: float = 0.1) -> tuple[Tensor, Tensor]:
+    """Leave out fields at random, each sample with its own rate, some samples altogether; the date is kept oftener.
+
+    A model so trained takes any part of a description, and its unconditional twin for classifier-free guidance.
+    """
+    n = len(words)
+    rate = torch.rand(n, 1, generator=generator)
+    keep_words = torch.rand(words.shape, generator=generator) > rate
+    keep_words[:, 0] &= torch.rand(n, generator=generator) > 0.4  # the manager would make all else superfluous
+    keep_numbers = torch.rand(numbers.shape, generator=generator) > rate
+    keep_numbers[:, 0] = torch.rand(n, generator=generator) > 0.1
+    # Half of the time all sector weights go, or all measures: prompts often say none of them.
+    quiet = torch.rand(n, 1, generator=generator) < 0.3
+    keep_numbers[:, 1:] &= ~quiet
+    nothing = torch.rand(n, generator=generator) < all_dropped
+    keep_words[nothing], keep_numbers[nothing] = False, False
+    return words * keep_words, torch.where(keep_numbers, numbers, torch.nan)

@@ -1,0 +1,499 @@
+"""From a prompt to portfolios.
+
+A prompt becomes tokens; the tower says which securities the description makes likely; latent diffusion draws what the
+description leaves open; the decoder turns each latent into valid weights over the universe at the date; limits are met
+exactly. Sampling starts from noise: no training portfolio is ever looked up.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import resources
+from pathlib import Path
+from typing import Any, Protocol, Self
+
+import numpy as np
+import pandas as pd
+import torch
+from scipy import sparse
+from sklearn.base import BaseEstimator
+from torch import Tensor
+
+from foliocast.core.errors import ConfigError, DataError, HistoryError
+from foliocast.features.funds import FIELDS, SECTORS, Prompt, Vocabulary, read_date, tokens, tokens_of
+from foliocast.models.checkpoint import ModelCard, Saveable, kind_of
+from foliocast.models.funds.conditions import Tower
+from foliocast.models.funds.constraints import Limits, enforce, shaped, support
+from foliocast.models.funds.fitting import FundData, fit_latent, fit_tower, fit_vae
+from foliocast.models.funds.latent import Guided, LatentNetwork, sample
+from foliocast.models.funds.securities import Securities, positions
+from foliocast.models.funds.vae import HoldingsVAE, random_codes
+
+SMALLEST = 2e-4
+"""Decoded weights below this are dust and are dropped, unless the prompt asks for more names."""
+
+
+class Corpus(Protocol):
+    """What a generator learns from: filings (with fields and tags), securities, weights (filing x security)."""
+
+    filings: pd.DataFrame
+    securities: pd.DataFrame
+    weights: sparse.csr_matrix
+
+
+@dataclass(frozen=True)
+class Trajectory:
+    """How portfolios came out of noise.
+
+    Parameters
+    ----------
+    sigmas : ndarray, shape (step,)
+        Noise levels, falling.
+    weights : ndarray, shape (step, sample, security)
+        What the denoiser believed at each level, decoded; rows sum to one.
+    tickers : tuple of str
+    """
+
+    sigmas: np.ndarray
+    weights: np.ndarray
+    tickers: tuple[str, ...]
+
+    def frame(self, sample: int = 0) -> pd.DataFrame:
+        """One sample as a table (noise level x ticker)."""
+        index = pd.Index(self.sigmas, name="noise")
+        return pd.DataFrame(self.weights[:, sample], index=index, columns=list(self.tickers))
+
+
+@dataclass(frozen=True)
+class _Scene:
+    """Everything a generation needs about the universe at the date."""
+
+    securities: Securities
+    columns: np.ndarray
+    codes: Tensor
+    attributes: Tensor
+    learnt: Tensor
+    popularity: Tensor
+
+
+@dataclass(frozen=True)
+class _Law:
+    """How to draw."""
+
+    n: int
+    guidance: float
+    diversity: float
+    steps: int
+
+
+class FundGenerator(Saveable, BaseEstimator):
+    """Generates fund portfolios from prompts.
+
+    Parameters
+    ----------
+    latent, hidden : int
+        Size of the latent, width of the denoiser.
+    vae_epochs, tower_epochs, latent_epochs : int
+    likelihood : float
+        Weight of the tower's log-likelihood in the decoder: what keeps noise in the latent from becoming holdings.
+    random_state : int
+
+    Attributes
+    ----------
+    knowledge_until_ : Timestamp
+        Latest filing date that shaped the model.
+    vocabulary_ : Vocabulary
+    securities_ : Securities
+
+    Examples
+    --------
+    >>> import foliocast as fc
+    >>> books = fc.FundGenerator.load("default").generate("Buffett, Value, Large-Cap, Sep 2023", n=4)
+    """
+
+    def __init__(
+        self,
+        latent: int = 256,
+        hidden: int = 512,
+        vae_epochs: int = 3,
+        tower_epochs: int = 12,
+        latent_epochs: int = 40,
+        likelihood: float = 0.003,
+        random_state: int = 0,
+    ) -> None:
+        self.latent = latent
+        self.hidden = hidden
+        self.vae_epochs = vae_epochs
+        self.tower_epochs = tower_epochs
+        self.latent_epochs = latent_epochs
+        self.likelihood = likelihood
+        self.random_state = random_state
+
+    # ---- learning
+    def fit(self, corpus: Corpus, report: Callable[[str, dict[str, float]], None] | None = None) -> Self:
+        """Learn from a corpus of filings; ``report(part, row)`` is called after every epoch.
+
+        Raises
+        ------
+        HistoryError
+            Fewer than 20 filings.
+        """
+        filings = corpus.filings
+        if len(filings) < 20:
+            raise HistoryError(f"{len(filings)} filings found, 20 needed to learn from")
+        say = report or (lambda part, row: None)
+        held = np.asarray((corpus.weights > 0).sum(axis=0)).ravel() > 0
+        self.securities_ = Securities.from_frame(corpus.securities[held])
+        names = dict(zip(filings["manager"], filings["fund_name"]))
+        self.vocabulary_ = Vocabulary.of(filings, {str(k): str(v) for k, v in names.items()})
+        self.knowledge_until_ = pd.Timestamp(filings["known_at"].max())
+        self.latest_ = pd.Timestamp(filings["as_of"].max())
+        data = self._data(corpus, held)
+        seed = int(self.random_state)
+        with torch.random.fork_rng():
+            torch.manual_seed(seed)  # initial weights; restored on leaving
+            self._build()
+        fit_vae(self.vae_, data, self.vae_epochs, seed, say)
+        fit_tower(self.tower_, data, self.tower_epochs, seed + 1, say)
+        self.scale_ = fit_latent(self.network_, self.vae_, self.tower_, data, self.latent_epochs, seed + 2, say)
+        return self
+
+    def _data(self, corpus: Corpus, held: np.ndarray) -> FundData:
+        filings = corpus.filings
+        words, numbers = tokens_of(filings, self.vocabulary_)
+        universe = np.stack([self.securities_.at(d) for d in filings["as_of"]])
+        weights = sparse.csr_matrix(corpus.weights[:, held])
+        universe |= (weights > 0).toarray()
+        counts = filings["fund"].map(filings["fund"].value_counts()).to_numpy(float)
+        importance = 1.0 / np.sqrt(counts)
+        return FundData(
+            weights,
+            torch.tensor(words),
+            torch.tensor(numbers, dtype=torch.float32),
+            torch.tensor(universe),
+            torch.tensor(self.securities_.attributes()),
+            torch.tensor(importance / importance.mean(), dtype=torch.float32),
+        )
+
+    def _build(self) -> None:
+        sizes = [len(self.vocabulary_.words[f]) for f in FIELDS]
+        self.vae_ = HoldingsVAE(self.securities_.tickers, self.latent).eval()
+        self.tower_ = Tower(len(self.securities_), sizes).eval()
+        self.network_ = LatentNetwork(self.latent, sizes, self.hidden).eval()
+
+    # ---- generating
+    @torch.no_grad()
+    def generate(
+        self,
+        prompt: str | Mapping[str, object],
+        n: int = 8,
+        random_state: int | np.random.Generator = 0,
+        *,
+        date: str | pd.Timestamp | None = None,
+        max_weight: float | None = None,
+        exclude: Sequence[str] = (),
+        universe: Sequence[str] | pd.DataFrame | None = None,
+        n_holdings: int | None = None,
+        sector_caps: Mapping[str, float] | None = None,
+        guidance: float = 1.0,
+        diversity: float = 0.7,
+        steps: int = 16,
+        return_trajectory: bool = False,
+    ) -> Any:
+        """Draw portfolios.
+
+        Parameters
+        ----------
+        prompt : str or mapping
+            Words and ``key=value`` pairs, separated by commas: ``"Buffett, Value, Large-Cap, Sep 2023"``,
+            ``"style=growth, n=20, technology=40%"``. What is not understood is in ``attrs["unknown"]``.
+        n : int
+            Number of portfolios.
+        random_state : int or Generator
+        date : date, optional
+            Of the universe and the description; wins over the prompt. Default: the last the model knows.
+        max_weight : float, optional
+            Largest weight of a security.
+        exclude : sequence of tickers
+        universe : sequence of tickers, or DataFrame indexed by ticker, optional
+            The only securities that may be held, as far as they existed at the date. A DataFrame with any of the
+            columns ``sector, size, growth, country, first, last`` brings in securities the model has never seen.
+        n_holdings : int, optional
+            Exact number of securities (so does ``n=`` in the prompt).
+        sector_caps : mapping sector -> float, optional
+        guidance : float
+            1 follows the prompt as learnt; above 1 exaggerates it.
+        diversity : float
+            0 gives what the prompt makes likeliest, 1 draws from the learnt law.
+        steps : int
+            Denoising steps.
+        return_trajectory : bool
+            Also return the `Trajectory`.
+
+        Returns
+        -------
+        DataFrame (sample x ticker), or (DataFrame, Trajectory)
+            Non-negative, rows sum to one; columns by mean weight. ``attrs``: ``prompt``, ``unknown``, ``date``,
+            ``knowledge_until``.
+
+        Raises
+        ------
+        ConfigError
+            A key that does not exist, a date before the model's first filing, a bad option.
+        DataError
+            A ticker in ``universe`` that the model does not know.
+        InfeasibleError
+            The limits contradict each other.
+        """
+        if n < 1 or steps < 1 or not diversity >= 0 or not np.isfinite(guidance):
+            raise ConfigError(f"n = {n}, steps = {steps}, diversity = {diversity}, guidance = {guidance}: expected "
+                              "n and steps of at least 1, diversity of at least 0")  # fmt: skip
+        said = self._read(prompt, date, n_holdings)
+        wanted = said.numbers.get("n_holdings") if n_holdings is None else n_holdings
+        limits = Limits(
+            1.0 if max_weight is None else max_weight,
+            dict(sector_caps or {}),
+            None if wanted is None else round(wanted),
+        )
+        scene = self._scene(said, universe, exclude)
+        rng = random_state if isinstance(random_state, np.random.Generator) else np.random.default_rng(random_state)
+        law = _Law(n, guidance, diversity, steps)
+        believed, likely = self._draw(said, scene, law, rng, return_trajectory)
+        books = [self._finish(w, likely, scene, said, limits) for w in believed[-1][1]]
+        out = self._frame(np.stack(books), scene, said)
+        if not return_trajectory:
+            return out
+        weights = np.stack([w for _, w in believed])
+        held = weights.max(axis=(0, 1)) > SMALLEST
+        path = weights[:, :, held] / weights[:, :, held].sum(axis=-1, keepdims=True)
+        names = [scene.securities.tickers[c] for c in scene.columns[held]]
+        return out, Trajectory(np.array([s for s, _ in believed]), path, tuple(names))
+
+    def read(self, prompt: str | Mapping[str, object]) -> Prompt:
+        """What the model understands of a prompt."""
+        self._check_fitted()
+        return self.vocabulary_.parse(prompt)
+
+    def reconstruct(
+        self, weights: pd.DataFrame, date: str | pd.Timestamp, securities: pd.DataFrame | None = None
+    ) -> pd.DataFrame:
+        """Portfolios (sample x ticker) through encoder and decoder, without noise, over the universe at the date.
+
+        ``securities``: attributes of tickers the model has never seen.
+        """
+        self._check_fitted()
+        table = securities if securities is not None else pd.DataFrame(index=pd.Index(weights.columns, dtype=str))
+        known = self.securities_.joined(Securities.from_frame(table))
+        at = positions(known.tickers, [str(t) for t in weights.columns])
+        if (at < 0).any():
+            raise DataError(f"no attributes of {weights.columns[int((at < 0).argmax())]}; add it to securities")
+        inside = known.at(pd.Timestamp(date))
+        inside[at] = True
+        columns = np.flatnonzero(inside)
+        scene = self._prepare(known, columns)
+        dense = np.zeros((len(weights), len(known)), dtype=np.float32)
+        dense[:, at] = weights.to_numpy()
+        with torch.no_grad():
+            z, _ = self.vae_.encode(torch.tensor(dense[:, columns]), scene.codes, scene.attributes)
+            back = self.vae_.decode(z, scene.codes, steps=100).numpy()
+        names = [known.tickers[c] for c in columns]
+        kept = back.max(axis=0) > 0
+        out = pd.DataFrame(back[:, kept].astype(float), weights.index, [n for n, k in zip(names, kept) if k])
+        return out.div(out.sum(axis=1), axis=0)
+
+    # ---- the steps of a generation
+    def _check_fitted(self) -> None:
+        if not hasattr(self, "network_"):
+            raise ConfigError('the fund generator is not fitted: FundGenerator.load("default"), or fit(corpus)')
+
+    def _read(self, prompt: str | Mapping[str, object], date: object, n_holdings: int | None) -> Prompt:
+        said = self.read(prompt)
+        when = said.date
+        if date is not None:
+            when = date if isinstance(date, pd.Timestamp) else read_date(str(date), strict=True)
+        when = self.latest_ if when is None else when
+        numbers = said.numbers if n_holdings is None else said.numbers | {"n_holdings": float(n_holdings)}
+        return Prompt(said.fields, numbers, when, said.unknown)
+
+    def _scene(self, said: Prompt, universe: Sequence[str] | pd.DataFrame | None, exclude: Sequence[str]) -> _Scene:
+        self._check_fitted()
+        assert said.date is not None
+        known = self.securities_
+        if isinstance(universe, pd.DataFrame):
+            known = known.joined(Securities.from_frame(universe))
+        inside = known.at(said.date)
+        if universe is not None:
+            names = (
+                list(universe.index.astype(str)) if isinstance(universe, pd.DataFrame) else [str(t) for t in universe]
+            )
+            at = positions(known.tickers, names)
+            if (at < 0).any():
+                raise DataError(
+                    f"the model does not know {', '.join(n for n, a in zip(names, at) if a < 0)}; hand in universe as "
+                    "a DataFrame with sector, size and growth of such securities"
+                )
+            chosen = np.zeros(len(known), dtype=bool)
+            chosen[at] = True
+            inside &= chosen
+        else:
+            inside &= _region(known, said.fields.get("geography", ""))
+        gone = positions(known.tickers, [str(t) for t in exclude])
+        inside[gone[gone >= 0]] = False
+        columns = np.flatnonzero(inside)
+        if not len(columns):
+            raise ConfigError(
+                f"no security may be held at {said.date:%Y-%m-%d}: the model knows filings from "
+                f"{pd.Timestamp('2013-01-01') + pd.Timedelta(days=int(known.first.min())):%Y-%m-%d} on, and the "
+                "universe and exclusions leave nothing"
+            )
+        return self._prepare(known, columns)
+
+    def _prepare(self, known: Securities, columns: np.ndarray) -> _Scene:
+        """Codes and keys of the securities in the universe; those never seen have no learnt part."""
+        n = len(self.securities_)
+        attributes = torch.tensor(known.attributes()[columns])
+        old = torch.tensor(columns < n)[:, None]
+        at = torch.tensor(np.minimum(columns, n - 1))
+        fixed = self.vae_.known[at]
+        if (columns >= n).any():
+            new = random_codes([known.tickers[c] for c in columns if c >= n], self.latent)
+            fixed = fixed.clone()
+            fixed[~old[:, 0]] = new
+        codes = self.vae_.codes(attributes, fixed, self.vae_.learnt[at] * old)
+        rare = self.tower_.popularity.quantile(0.25)
+        popularity = torch.where(old[:, 0], self.tower_.popularity[at], rare)
+        return _Scene(known, columns, codes, attributes, self.tower_.learnt[at] * old, popularity)
+
+    def _draw(
+        self, said: Prompt, scene: _Scene, law: _Law, rng: np.random.Generator, trace: bool
+    ) -> tuple[list[tuple[float, np.ndarray]], np.ndarray]:
+        """Decoded beliefs at every noise level, last the samples; and the likelihood of each security."""
+        words, numbers = (torch.tensor(a) for a in tokens([said], self.vocabulary_))
+        numbers = numbers.float()
+        scores = self.tower_(words, numbers, scene.attributes, scene.learnt, scene.popularity)
+        n, guidance, diversity = law.n, law.guidance, law.diversity
+        if guidance != 1.0:
+            nothing = torch.full_like(numbers, torch.nan)
+            nothing[:, 0] = numbers[:, 0]  # the date is no matter of style
+            free = self.tower_(torch.zeros_like(words), nothing, scene.attributes, scene.learnt, scene.popularity)
+            scores = free + guidance * (scores - free)
+        log_likely = torch.log_softmax(scores, dim=1)
+        mean = (log_likely.exp() @ scene.codes).expand(n, -1)
+        generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
+        many = words.expand(n, -1), numbers.expand(n, -1), mean / self.scale_
+        guided = Guided(self.network_, *many, guidance)
+        drawn = sample(guided, self.latent, law.steps, generator)
+        cost = self.likelihood * (log_likely.max() - log_likely).expand(n, -1)
+        levels = [*guided.believed, (0.0, drawn)]
+        latents = [(s, mean + diversity * self.scale_ * x) for s, x in (levels if trace else levels[-1:])]
+        out = [(s, self.vae_.decode(z, scene.codes, cost).double().numpy()) for s, z in latents]
+        return out, log_likely[0].exp().double().numpy()
+
+    def _finish(self, raw: np.ndarray, likely: np.ndarray, scene: _Scene, said: Prompt, limits: Limits) -> np.ndarray:
+        """From decoded weights to a portfolio that has the stated shape and keeps the limits."""
+        sector = scene.securities.sector[scene.columns].astype(int)
+        raw = np.where(raw >= SMALLEST, raw, 0.0)
+        stated = {s: v for s, v in said.numbers.items() if s in SECTORS}
+        if limits.n_holdings is not None:
+            n = limits.n_holdings
+        else:
+            n = max(int((raw > 0).sum()), int(np.ceil(1.0 / limits.max_weight - 1e-9)))
+        preferred = self._preferred(raw, likely, sector, stated)
+        held = support(
+            preferred, np.maximum(likely, 1e-300), sector, limits, min(n, len(raw)) if limits.n_holdings is None else n
+        )
+        weights = raw[held]
+        floor = weights[weights > 0].min() if (weights > 0).any() else 1.0
+        empty = weights <= 0
+        if empty.any():  # names added to reach the number asked for: below the others, by likelihood
+            weights[empty] = 0.9 * floor * likely[held][empty] / likely[held][empty].max() + 1e-9
+        weights = shaped(weights, sector[held], said.numbers.get("top_weight"), stated)
+        out = np.zeros(len(raw))
+        out[held] = enforce(np.maximum(weights, 1e-12), sector[held], limits)
+        return out / out.sum()
+
+    @staticmethod
+    def _preferred(raw: np.ndarray, likely: np.ndarray, sector: np.ndarray, stated: Mapping[str, float]) -> np.ndarray:
+        """Decoded weights, with at least the likeliest name of every sector the prompt gives a share of."""
+        out = raw.copy()
+        for name, share in stated.items():
+            members = np.flatnonzero(sector == SECTORS.index(name))
+            if share > 0.02 and len(members) and not (out[members] > 0).any():
+                out[members[likely[members].argmax()]] = share
+        return out
+
+    def _frame(self, books: np.ndarray, scene: _Scene, said: Prompt) -> pd.DataFrame:
+        names = [scene.securities.tickers[c] for c in scene.columns]
+        frame = pd.DataFrame(books, columns=names).rename_axis("sample")
+        order = np.argsort(-books.mean(axis=0), kind="stable")
+        frame = frame.iloc[:, [i for i in order if books[:, i].any()]]
+        frame.attrs = {
+            "prompt": {**said.fields, **said.numbers},
+            "unknown": list(said.unknown),
+            "date": str(said.date.date()) if said.date is not None else "",
+            "knowledge_until": str(self.knowledge_until_.date()),
+        }
+        return frame
+
+    # ---- keeping
+    @classmethod
+    def load(cls, path: str | Path) -> Self:
+        """A saved generator; ``"default"`` is the packaged one."""
+        if str(path) == "default":
+            with resources.as_file(resources.files("foliocast.models.funds") / "weights" / "default") as folder:
+                return super().load(folder)
+        return super().load(path)
+
+    def to_checkpoint(self) -> tuple[dict[str, Tensor], ModelCard]:
+        self._check_fitted()
+        parts = {"vae": self.vae_, "tower": self.tower_, "network": self.network_}
+        tensors = {f"{p}/{k}": v.half() for p, module in parts.items() for k, v in module.state_dict().items()}
+        s = self.securities_
+        for name in ("sector", "size", "growth", "first", "last"):
+            tensors[f"securities/{name}"] = torch.tensor(getattr(s, name))
+        countries = sorted(set(s.country))
+        tensors["securities/country"] = torch.tensor([countries.index(c) for c in s.country], dtype=torch.int16)
+        state = {
+            "words": {k: list(v) for k, v in self.vocabulary_.words.items()},
+            "manager_aliases": self.vocabulary_.manager_aliases,
+            "countries": countries,
+            "scale": self.scale_,
+            "latest": self.latest_.isoformat(),
+        }
+        card = ModelCard(
+            kind_of(self),
+            params=self.get_params(),
+            state=state,
+            features=FIELDS,
+            assets=s.tickers,
+            knowledge_until=self.knowledge_until_.isoformat(),
+        )
+        return tensors, card
+
+    @classmethod
+    def from_checkpoint(cls, tensors: dict[str, Tensor], card: ModelCard) -> Self:
+        self = cls(**card.params)
+        state = card.state
+        arrays = {k.split("/")[1]: v.numpy() for k, v in tensors.items() if k.startswith("securities/")}
+        country = tuple(state["countries"][i] for i in arrays.pop("country"))
+        self.securities_ = Securities(tickers=card.assets, country=country, **arrays)
+        self.vocabulary_ = Vocabulary({k: tuple(v) for k, v in state["words"].items()}, dict(state["manager_aliases"]))
+        self.knowledge_until_ = pd.Timestamp(card.knowledge_until)
+        self.latest_, self.scale_ = pd.Timestamp(state["latest"]), float(state["scale"])
+        with torch.random.fork_rng():
+            self._build()
+        for name, module in (("vae", self.vae_), ("tower", self.tower_), ("network", self.network_)):
+            part = {k[len(name) + 1 :]: v.float() for k, v in tensors.items() if k.startswith(f"{name}/")}
+            module.load_state_dict(part)
+        return self
+
+
+def _region(known: Securities, geography: str) -> np.ndarray:
+    """US listings, unless the prompt names a country that has listings of its own, or the world."""
+    country = np.array(known.country)
+    if geography in ("global", "international"):
+        return np.ones(len(country), dtype=bool)
+    if geography and geography != "us" and (country == geography).any():
+        return country == geography
+    return country == "us"
