@@ -24,7 +24,7 @@ from foliocast.trading.costs import Costs
 from foliocast.trading.result import BacktestResult
 from foliocast.trading.walkforward import FoldDecision, FoldTask, fold_tasks, run_fold, simulate
 from foliocast.workflows.audit import Report, silent
-from foliocast.workflows.config import BASELINES, Config, build, load_config
+from foliocast.workflows.config import BASELINES, Config, build, load_config, with_code
 from foliocast.workflows.runs import RunFolder, find_run, new_run
 
 
@@ -36,6 +36,7 @@ class Plan:
     panel: Panel
     source_hash: str
     strategies: dict[str, Any]
+    specs: dict[str, dict[str, Any]]
     schedule: WalkForward
     costs: Costs
     limits: tuple[Any, ...]
@@ -71,9 +72,9 @@ def plan(config: Config) -> Plan:
     FoliocastError
         One sentence on what is wrong with the config or the data.
     """
-    strategies = {name: build(table, f"strategies.{name}") for name, table in config.strategies.items()}
-    for name in config.baseline_names:
-        strategies.setdefault(name, build({"type": BASELINES[name]}, f"baselines.{name}"))
+    specs = {name: {"type": BASELINES[name]} for name in config.baseline_names if name not in config.strategies}
+    specs = {**config.strategies, **specs}
+    strategies = {name: build(table, f"strategies.{name}") for name, table in specs.items()}
     if not strategies:
         raise ConfigError("nothing to run: the config names no strategies and switches the baselines off")
     costs = build({"type": "Costs", **config.costs}, "costs")
@@ -85,7 +86,8 @@ def plan(config: Config) -> Plan:
     if execution == "next_open" and "open" not in panel.fields:
         have = ", ".join(panel.fields)
         raise ConfigError(f"execution = 'next_open' needs opens, '{panel.name}' has {have}; use 'next_close'")
-    return Plan(config, panel, source_hash, strategies, schedule, costs, limits, execution)
+    specs = {name: with_code(table) for name, table in specs.items()}
+    return Plan(config, panel, source_hash, strategies, specs, schedule, costs, limits, execution)
 
 
 def load_data(config: Config) -> tuple[str, Panel]:
@@ -247,7 +249,7 @@ def _about(work: Plan) -> dict[str, Any]:
         "execution": work.execution,
         "costs": plain(vars(work.costs)),
         "limits": list(config.limits),
-        "strategies": {name: repr(strategy) for name, strategy in work.strategies.items()},
+        "strategies": work.specs,
         "allow_contaminated": config.allow_contaminated,
     }
 

@@ -7,6 +7,7 @@ tables inside it are built the same way. So a config can say all that Python can
 from __future__ import annotations
 
 import difflib
+import hashlib
 import importlib.util
 import inspect
 import tomllib
@@ -194,3 +195,10 @@ def _user_function(table: Mapping[str, Any], where: str) -> Any:
     from foliocast.portfolio.function import FunctionStrategy
 
     return FunctionStrategy(function)
+
+
+def with_code(table: Mapping[str, Any]) -> dict[str, Any]:
+    """A strategy's table as its identity: a user's function is what its file says, not what it is called."""
+    if table.get("type") != "function":
+        return dict(table)
+    return {**table, "sha256": hashlib.sha256(Path(str(table["path"])).read_bytes()).hexdigest()}

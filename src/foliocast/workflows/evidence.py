@@ -90,7 +90,7 @@ def _register(work: Plan, returns: pd.DataFrame, run: str) -> list[Trial]:
     for name in returns:
         r = returns[name].to_numpy()
         sharpe = float(r.mean() / r.std(ddof=1)) if r.std() > 0 else float("nan")
-        spec = {"strategy": repr(work.strategies[str(name)]), **plain(config)}
+        spec = {"strategy": work.specs[str(name)], **plain(config)}
         found.append(Trial(work.source_hash, spec_hash(spec), str(name), sharpe, len(r), run))
     ledger = TrialLedger()
     ledger.record(found)

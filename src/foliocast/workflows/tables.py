@@ -56,10 +56,12 @@ def regimes(panel: Panel, schedule: WalkForward) -> pd.DataFrame:
     parts = []
     for fold in schedule.folds(len(panel)):
         train, known = panel.rows(*fold.train), panel.rows(fold.train[0], fold.test[1])
-        rule = VolatilityTrendRegime().fit(train).transform(known)
+        rule = VolatilityTrendRegime().fit(train).transform(known).rename(columns={"regime": "rule"})
         states = GaussianHMMRegime(random_state=0).fit(train).transform(known)
+        states = states.drop(columns="state").rename(columns=lambda name: name.replace("probability", "p"))
         parts.append(pd.concat([rule, states], axis=1).iloc[-(fold.test[1] - fold.test[0]) :])
-    return pd.concat(parts).rename_axis("date").reset_index()
+    table = pd.concat(parts).rename_axis("date").reset_index()
+    return table.assign(rule=table["rule"].astype(object).where(table["rule"].notna(), None))
 
 
 def _long(frame: pd.DataFrame, value: str) -> pd.DataFrame:
