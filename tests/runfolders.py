@@ -9,7 +9,7 @@ import numpy as np
 import pandas as pd
 
 NAMES = ("attention_lstm", "linear", "equal_weight", "inverse_volatility", "minimum_variance", "buy_and_hold")
-ASSETS = tuple(["AAPL", "AMZN", "GOOG", "META", "MSFT", "NFLX", "NVDA"])
+ASSETS = ("AAPL", "AMZN", "GOOG", "META", "MSFT", "NFLX", "NVDA")
 
 
 def make_run(folder: Path, n: int = 1500, names: tuple[str, ...] = NAMES, resamples: int = 100) -> Path:

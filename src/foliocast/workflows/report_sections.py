@@ -355,8 +355,8 @@ def _weights(run: Run, name: str) -> str:
     rows = run.of("weights", name)
     if rows.empty:
         return '<p class="note">No positions recorded.</p>'
-    wide = rows.pivot_table(index="date", columns="asset", values="weight", aggfunc="last", observed=True)
-    wide = wide.reindex(run.dates).fillna(0.0)
+    values, assets = _grid(rows, run.dates, "asset", "weight")
+    wide = pd.DataFrame(np.nan_to_num(values), run.dates, assets)
     size = wide.abs().mean().sort_values(ascending=False)
     top = list(size.index[:_TOP_ASSETS])
     layers = [Line(str(asset), wide[asset].to_numpy(), k) for k, asset in enumerate(top)]
@@ -369,6 +369,16 @@ def _weights(run: Run, name: str) -> str:
         + stacked_chart(run.dates, layers, label=f"weights of {name}")
         + '<p class="note">Fractions of equity; what is missing to 100 % is cash.</p>'
     )
+
+
+def _grid(rows: pd.DataFrame, dates: pd.DatetimeIndex, column: str, value: str) -> tuple[np.ndarray, list[Any]]:
+    """Long rows as a table (date, column) with NaN where there is none, and its columns."""
+    codes, names = pd.factorize(rows[column])
+    place = dates.get_indexer(pd.DatetimeIndex(rows["date"]))
+    there = place >= 0
+    out = np.full((len(dates), len(names)), np.nan)
+    out[place[there], codes[there]] = rows[value].to_numpy(float)[there]
+    return out, list(names)
 
 
 def _months(equity: pd.Series) -> str:
@@ -533,14 +543,15 @@ def attention(run: Run) -> str:
     parts = []
     for name in table["strategy"].unique() if "strategy" in table else [""]:
         rows = run.of("attention", name)
-        wide = rows.pivot_table(index="lag", columns="date", values="weight", aggfunc="mean").sort_index()
-        values = wide.to_numpy(float)
+        dates = pd.DatetimeIndex(rows["date"].unique()).sort_values()
+        grid, found = _grid(rows, dates, "lag", "weight")
+        order = np.argsort(np.asarray(found, dtype=int))
+        lags, values = np.asarray(found, dtype=int)[order], grid[:, order].T
         edges = np.unique(np.linspace(0, values.shape[1], min(240, values.shape[1]) + 1).astype(int))
         shown = np.add.reduceat(np.nan_to_num(values), edges[:-1], axis=1) / np.diff(edges)
-        dates = pd.DatetimeIndex(wide.columns)
         parts.append(
             f"<h3>{escape(str(name))}</h3>{heat_map(shown, f'attention of {name}')}"
-            f'<p class="note">Lag {int(wide.index[0])} (latest bar) on top, lag {int(wide.index[-1])} below; '
+            f'<p class="note">Lag {lags[0]} (latest bar) on top, lag {lags[-1]} below; '
             f"{dates[0]:%Y-%m-%d} left, {dates[-1]:%Y-%m-%d} right. Darker is more weight.</p>"
         )
     return _section("Attention on the past", "", *parts, key="attention")

@@ -17,18 +17,8 @@ from foliocast.workflows.terminal import audit_table, runs_table, terminal_table
 from runfolders import NAMES, make_run
 
 SECTIONS = [
-    "headline",
-    "evidence",
-    "growth",
-    "rolling",
-    "costs",
-    "detail",
-    "forecasts",
-    "regimes",
-    "attention",
-    "limits",
-    "cards",
-    "conventions",
+    *("headline", "evidence", "growth", "rolling", "costs", "detail"),
+    *("forecasts", "regimes", "attention", "limits", "cards", "conventions"),
 ]
 HOSTILE = "<script>alert('x')</script>\"&"
 
