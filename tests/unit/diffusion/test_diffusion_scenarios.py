@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 
 import numpy as np
 import pandas as pd
@@ -13,6 +14,7 @@ from sklearn.base import clone
 from foliocast.core.errors import ConfigError
 from foliocast.core.protocols import ScenarioModel
 from foliocast.core.scenario_base import read_bars
+from foliocast.models.checkpoint import load_model
 from foliocast.models.diffusion.fitting import DiffusionLoss, WindowSamples, earned_shrinkage
 from foliocast.models.diffusion.generator import TRAINING, DiffusionScenarios
 from foliocast.models.diffusion.innovations import FARTHEST, RECENT, origin, state_now, study
@@ -237,3 +239,16 @@ def test_skfolio_takes_the_model_as_its_prior(returns: pd.DataFrame) -> None:
     assert (weights >= -1e-6).all()
     stressed = SyntheticData(model, n_samples=300, sample_args={"conditioning": {"A": -0.1}}).fit(returns)
     assert np.allclose(stressed.return_distribution_.returns[:, 0], -0.1, atol=1e-5)  # skfolio adds jitter
+
+
+def test_a_saved_model_simulates_the_same_bits(
+    model: DiffusionScenarios, returns: pd.DataFrame, tmp_path: Path
+) -> None:
+    model.save(tmp_path / "m")
+    again = load_model(tmp_path / "m")
+    assert isinstance(again, DiffusionScenarios)
+    assert again.knowledge_until_ == model.knowledge_until_
+    for history in (None, returns.tail(900)):
+        ours, theirs = (m.simulate(history, 4, 30, random_state=2) for m in (model, again))
+        assert np.array_equal(ours.returns, theirs.returns)
+        assert ours.as_of == theirs.as_of

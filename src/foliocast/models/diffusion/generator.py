@@ -4,15 +4,25 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import asdict, replace
+from typing import Self
 
 import numpy as np
+import pandas as pd
 import torch
 from sklearn.base import BaseEstimator
+from torch import Tensor
 
 from foliocast.core.conditions import Condition
 from foliocast.core.errors import ConfigError
-from foliocast.core.scenario_base import Bars, ScenarioMixin
+from foliocast.core.scenario_base import PRICES, Bars, ScenarioMixin
+from foliocast.models.checkpoint import ModelCard, Saveable, kind_of
+from foliocast.models.diffusion.cards import (
+    correlation_from_json,
+    correlation_to_json,
+    volatility_from_json,
+    volatility_to_json,
+)
 from foliocast.models.diffusion.dit import DiT
 from foliocast.models.diffusion.fitting import DiffusionLoss, WindowSamples, earned_shrinkage
 from foliocast.models.diffusion.innovations import N_STATE, RECENT, History, innovations, origin, own_scale, study
@@ -24,6 +34,7 @@ from foliocast.models.training import TrainingResult, TrainingSpec, seed_of, tra
 from foliocast.stats.correlation import CorrelationFilter
 from foliocast.stats.volatility import VolatilityFilter
 
+KEPT = 2520  # rows of history that a saved model carries
 VALIDATION = 0.15  # share of the windows, the latest, on which training stops and the network's share is set
 
 TRAINING = TrainingSpec(
@@ -40,7 +51,7 @@ TRAINING = TrainingSpec(
 )
 
 
-class DiffusionScenarios(ScenarioMixin, BaseEstimator):
+class DiffusionScenarios(ScenarioMixin, Saveable, BaseEstimator):
     """Scenario model: a diffusion network over what volatility and correlation filters leave unexplained.
 
     Returns are divided by a causal volatility forecast; windows of these innovations are near N(0, C) with the filtered
@@ -126,6 +137,50 @@ class DiffusionScenarios(ScenarioMixin, BaseEstimator):
         start = origin(self.volatility_, self.correlation_, bars)
         paths = PathSampler(self.denoiser_, self.sampler, self.steps, self.block, self.guidance, self.n_jobs)
         return paths.draw(start, horizon, condition)
+
+    def to_checkpoint(self) -> tuple[dict[str, Tensor], ModelCard]:
+        """Weights, the filters' numbers and the end of the history, so that a loaded model simulates as this one."""
+        bars = self.history_.tail(KEPT)
+        tensors = {f"network/{key}": value for key, value in self.denoiser_.network.state_dict().items()}
+        tensors |= {"history/returns": torch.from_numpy(np.ascontiguousarray(bars.returns))}
+        tensors |= {"history/times": torch.from_numpy(bars.times.as_unit("ns").asi8.copy())}
+        tensors |= {f"history/{key}": torch.from_numpy(v.copy()) for key, v in (bars.prices or {}).items()}
+        params = self.get_params()
+        seed = params["random_state"]
+        params |= {"random_state": int(seed) if isinstance(seed, (int, np.integer)) else None}
+        params |= {"training": None if self.training is None else asdict(self.training)}
+        state = {
+            "volatility": volatility_to_json(self.volatility_),
+            "correlation": correlation_to_json(self.correlation_),
+            "shrinkage": self.shrinkage_,
+            "gain": self.gain_,
+            "timezone": str(bars.times.tz) if bars.times.tz is not None else None,
+        }
+        until = self.knowledge_until_.isoformat()
+        return tensors, ModelCard(kind_of(self), params, state, assets=self.assets_, knowledge_until=until)
+
+    @classmethod
+    def from_checkpoint(cls, tensors: dict[str, Tensor], card: ModelCard) -> Self:
+        """The fitted model again."""
+        training = card.params["training"]
+        model = cls(**card.params | {"training": None if training is None else TrainingSpec(**training)})
+        times = pd.DatetimeIndex(tensors["history/times"].numpy())
+        if card.state["timezone"]:
+            times = times.tz_localize("UTC").tz_convert(card.state["timezone"])
+        prices = {
+            key: tensors[f"history/{key}"].numpy() for key in (*PRICES, "previous") if f"history/{key}" in tensors
+        }
+        model.history_ = Bars(tensors["history/returns"].numpy(), times, card.assets, prices or None)
+        model.assets_, model.n_features_in_ = card.assets, len(card.assets)
+        model.knowledge_until_ = pd.Timestamp(card.knowledge_until)
+        model.volatility_ = volatility_from_json(card.state["volatility"])
+        model.correlation_ = correlation_from_json(card.state["correlation"])
+        network = build_network(model.denoiser, len(card.assets), model.width, model.depth, 0)
+        prefix = "network/"
+        network.load_state_dict({k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)})
+        model.denoiser_ = Preconditioned(network, WIENER, card.state["shrinkage"]).eval()
+        model.shrinkage_, model.gain_ = card.state["shrinkage"], card.state["gain"]
+        return model
 
 
 def build_network(kind: str, n_assets: int, width: int, depth: int, seed: int) -> torch.nn.Module:
