@@ -82,7 +82,8 @@ def read_bars(X: pd.DataFrame | Panel | np.ndarray | Bars, minimum: int = 60) ->
         frame = X if isinstance(X, pd.DataFrame) else pd.DataFrame(np.asarray(X, dtype=float)).add_prefix("x")
         values = frame.to_numpy(float)
         bars = Bars(values, _times(frame.index), tuple(str(c) for c in frame.columns))
-    return _complete(bars, minimum)
+    solid = np.ascontiguousarray(bars.returns)  # sums must not depend on the layout a frame happens to have
+    return _complete(Bars(solid, bars.times, bars.assets, bars.prices), minimum)
 
 
 def _times(index: pd.Index) -> pd.DatetimeIndex:

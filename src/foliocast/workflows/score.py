@@ -93,7 +93,7 @@ class ScoreCard:
         rows = {}
         for model, scores in self.per_origin.items():
             row = {}
-            for column in scores.columns:
+            for column in scores.columns.drop("contaminated"):
                 gap = _compare(scores[column], self.per_origin[name][column], _lags(column, self.every))
                 row.update({(column, key): value for key, value in gap.items()})
             rows[model] = row
@@ -248,9 +248,13 @@ def _score_fold(
         history = _slice(data, bars, origin - plan.train, origin)
         seed = int(np.random.SeedSequence([plan.seed, origin]).generate_state(1)[0])
         scenarios = fitted.simulate(history, max(plan.horizons), plan.n_scenarios, random_state=seed)
-        if scenarios.knowledge_until is not None and scenarios.knowledge_until > bars.times[origin - 1]:
-            _refuse(name, scenarios, bars.times[origin - 1], plan)
-        row: dict[str, float] = {}
+        seen = scenarios.knowledge_until is not None and _later(scenarios.knowledge_until, bars.times[origin - 1])
+        if seen and not plan.allow_contaminated:
+            raise LookAheadError(
+                f"{name} knows the market up to {scenarios.knowledge_until} and would be scored on what followed "
+                f"{bars.times[origin - 1]}; start later or set allow_contaminated"
+            )
+        row: dict[str, float] = {"contaminated": float(seen)}
         for h in plan.horizons:
             scores, u, hit = ruler.judge(scenarios, bars.returns[origin : origin + h], h)
             row.update({f"{key}_{h}": value for key, value in scores.items()})
@@ -266,12 +270,14 @@ def _score_fold(
     )
 
 
-def _refuse(name: str, scenarios: ScenarioSet, origin: pd.Timestamp, plan: Plan) -> None:
-    if not plan.allow_contaminated:
-        raise LookAheadError(
-            f"{name} knows the market up to {scenarios.knowledge_until} and would be scored on what followed {origin}; "
-            "start later or set allow_contaminated"
-        )
+def _mean_known(values: np.ndarray) -> float:
+    known = values[np.isfinite(values)]
+    return float(known.mean()) if len(known) else float("nan")
+
+
+def _later(known: pd.Timestamp, now: pd.Timestamp) -> bool:
+    """Compare by the clock on the wall where one of the two has no zone."""
+    return pd.Timestamp(known).tz_localize(None) > pd.Timestamp(now).tz_localize(None)
 
 
 @dataclass(frozen=True)
@@ -314,7 +320,7 @@ class _Ruler:
             "energy": scoring.energy_score(x, y, weights),
             "portfolio": float(scoring.crps(books, book_truth, weights).mean()),
             "crps": float(scoring.crps(x, y, weights).mean()),
-            "fz0": float(np.nanmean(scoring.fz0(*scoring.var_es(even, LEVEL), truth, LEVEL))),
+            "fz0": _mean_known(scoring.fz0(*scoring.var_es(even, LEVEL), truth, LEVEL)),
         }
         if len(self.watched) > 1:
             scores["variogram"] = scoring.variogram_score(x[:, self.watched], y[self.watched], probabilities=weights)
@@ -348,7 +354,7 @@ def _table(
 ) -> pd.DataFrame:
     rows = {}
     for name, scores in per_origin.items():
-        row: dict[str, float] = {}
+        row: dict[str, float | bool] = {}
         for h in plan.horizons:
             for key in SCORES:
                 column = f"{key}_{h}"
@@ -364,6 +370,7 @@ def _table(
             row[f"kupiec_{h}"] = float(kupiec_test(apart, LEVEL).p_value)
             row[f"christoffersen_{h}"] = float(conditional_coverage_test(apart, LEVEL).p_value)
         row["origins"] = len(scores)
+        row["contaminated"] = bool(scores["contaminated"].any())
         rows[name] = row
     table = pd.DataFrame.from_dict(rows, orient="index")
     table.index.name = "model"
