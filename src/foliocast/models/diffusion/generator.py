@@ -96,7 +96,7 @@ class DiffusionScenarios(ScenarioMixin, Saveable, BaseEstimator):
     def __init__(
         self,
         denoiser: str = "dit",
-        steps: int = 5,
+        steps: int = 4,
         sampler: str = "dpm",
         volatility: str = "har",
         block: int = 20,

@@ -46,7 +46,7 @@ class PathSampler:
 
     denoiser: Preconditioned
     sampler: str = "dpm"
-    steps: int = 5
+    steps: int = 4
     block: int = 20
     guidance: float = 1.0
     jobs: int = 1

@@ -90,7 +90,7 @@ class PretrainedScenarios(ScenarioMixin, BaseEstimator):
 
     def __init__(
         self,
-        steps: int = 5,
+        steps: int = 4,
         sampler: str = "dpm",
         guidance: float = 1.0,
         allow_contaminated: bool = False,
