@@ -27,6 +27,8 @@ FAST = {"epochs": 1, "n_paths": 20, "volatility": "ewma"}
 MAKERS: dict[str, Maker] = {
     "attention_lstm": lambda: AttentionLSTM(**SMALL),
     "attention_lstm_per_asset": lambda: AttentionLSTM(**SMALL, pooled=False),
+    "student_t": lambda: LSTMForecaster(**SMALL, head="student_t"),
+    "quantile": lambda: LSTMForecaster(**SMALL, head="quantile", pooled=False),
     "lstm": lambda: LSTMForecaster(**SMALL),
     "transformer": lambda: TransformerForecaster(window=8, patch=4, stride=2, width=8, heads=2, **FAST),
     "trees": lambda: TreesForecaster(iterations=5, n_paths=20, volatility="ewma"),

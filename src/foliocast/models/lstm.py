@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from foliocast.core.panel import Panel
 from foliocast.features.windows import Windows
+from foliocast.models.heads import head_of
 from foliocast.models.network import NetworkForecaster
 from foliocast.models.windowed import positions
 
@@ -20,38 +21,38 @@ from foliocast.models.windowed import positions
 class AttentionLSTMNet(nn.Module):
     """LSTM, additive attention over its outputs, linear head.
 
-    h = LSTM(x); a = softmax_t(W h_t); y = V (sum_t a_t h_t) + b. (batch, time, feature) -> (batch,).
+    h = LSTM(x); a = softmax_t(W h_t); y = V (sum_t a_t h_t) + b. (batch, time, feature) -> (batch, output).
     """
 
-    def __init__(self, n_features: int, hidden: int, layers: int) -> None:
+    def __init__(self, n_features: int, hidden: int, layers: int, outputs: int = 1) -> None:
         super().__init__()
         self.lstm = nn.LSTM(n_features, hidden, layers, batch_first=True)
         self.score = nn.Linear(hidden, 1, bias=False)
-        self.head = nn.Linear(hidden, 1)
+        self.head = nn.Linear(hidden, outputs)
 
     def attend(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        """Prediction (batch,) and attention weights (batch, time), which sum to one."""
+        """Outputs (batch, output) and attention weights (batch, time), which sum to one."""
         states, _ = self.lstm(x)
         # products and sums element by element: cheaper than matrix products of this shape
         scores = (states * self.score.weight[0]).sum(dim=2).float()
         weights = torch.softmax(scores, dim=1)
         context = (states * weights.unsqueeze(2)).sum(dim=1)
-        return self.head(context)[:, 0].float(), weights
+        return self.head(context).float(), weights
 
     def forward(self, x: Tensor) -> Tensor:
         return self.attend(x)[0]
 
 
 class LSTMNet(nn.Module):
-    """LSTM whose last state feeds a linear head. (batch, time, feature) -> (batch,)."""
+    """LSTM whose last state feeds a linear head. (batch, time, feature) -> (batch, output)."""
 
-    def __init__(self, n_features: int, hidden: int, layers: int) -> None:
+    def __init__(self, n_features: int, hidden: int, layers: int, outputs: int = 1) -> None:
         super().__init__()
         self.lstm = nn.LSTM(n_features, hidden, layers, batch_first=True)
-        self.head = nn.Linear(hidden, 1)
+        self.head = nn.Linear(hidden, outputs)
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.head(self.lstm(x)[0][:, -1])[:, 0].float()
+        return self.head(self.lstm(x)[0][:, -1]).float()
 
 
 class AttentionLSTM(NetworkForecaster):
@@ -73,6 +74,9 @@ class AttentionLSTM(NetworkForecaster):
         Let a pooled network serve assets it was not fitted on.
     features : sequence of str, optional
         Names in `foliocast.features.transforms.REGISTRY`; default the five (four without volume).
+    head : {"point", "student_t", "quantile"}
+        A point is trained by squared error and gets its intervals from the volatility filter; the others learn the
+        whole distribution of the next return and draw simulated paths from it.
     n_paths : int
         Simulated futures of `forecast`.
     volatility : {"gjr", "garch", "ewma"}
@@ -103,6 +107,7 @@ class AttentionLSTM(NetworkForecaster):
         pooled: bool = True,
         any_asset: bool = False,
         features: Sequence[str] | None = None,
+        head: str = "point",
         n_paths: int = 500,
         volatility: str = "gjr",
         amp: str = "auto",
@@ -121,6 +126,7 @@ class AttentionLSTM(NetworkForecaster):
         self.pooled = pooled
         self.any_asset = any_asset
         self.features = features
+        self.head = head
         self.n_paths = n_paths
         self.volatility = volatility
         self.amp = amp
@@ -130,7 +136,7 @@ class AttentionLSTM(NetworkForecaster):
     optimizer = "adam"
 
     def _network(self, n_features: int) -> nn.Module:
-        return AttentionLSTMNet(n_features, self.hidden, self.layers)
+        return AttentionLSTMNet(n_features, self.hidden, self.layers, head_of(self.head).width)
 
     def attention(self, panel: Panel, times: pd.DatetimeIndex | None = None) -> pd.DataFrame:
         """Where the network looked: rows (time, asset), columns the bars before the decision (-window+1 ... 0).
@@ -178,6 +184,7 @@ class LSTMForecaster(NetworkForecaster):
         pooled: bool = True,
         any_asset: bool = False,
         features: Sequence[str] | None = None,
+        head: str = "point",
         n_paths: int = 500,
         volatility: str = "gjr",
         amp: str = "auto",
@@ -196,6 +203,7 @@ class LSTMForecaster(NetworkForecaster):
         self.pooled = pooled
         self.any_asset = any_asset
         self.features = features
+        self.head = head
         self.n_paths = n_paths
         self.volatility = volatility
         self.amp = amp
@@ -205,4 +213,4 @@ class LSTMForecaster(NetworkForecaster):
     optimizer = "adamw"
 
     def _network(self, n_features: int) -> nn.Module:
-        return LSTMNet(n_features, self.hidden, self.layers)
+        return LSTMNet(n_features, self.hidden, self.layers, head_of(self.head).width)

@@ -13,7 +13,7 @@ from foliocast.core.belief import Forecast
 from foliocast.core.errors import ConfigError, HistoryError
 from foliocast.core.panel import Panel, View
 from foliocast.features.transforms import FeatureSet
-from foliocast.models.paths import Shocks, Start, simulate
+from foliocast.models.paths import Law, Shocks, Start, simulate
 from foliocast.models.windowed import positions
 
 KINDS = ("zero", "mean", "last")
@@ -97,7 +97,8 @@ class NaiveForecaster(BaseEstimator):
                 return np.expm1(features[-1, :, 0])
             return np.tile(first, self.n_paths)
 
-        mean, samples = simulate(start, step, [self.shocks_] * len(first), horizon, self.n_paths, rng)
+        law = Law(step, [self.shocks_] * len(first))
+        mean, samples = simulate(start, law, horizon, self.n_paths, rng)
         return Forecast(
             view.as_of, view.assets, mean, samples, knowledge_until=self.knowledge_until_, model=type(self).__name__
         )

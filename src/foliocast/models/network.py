@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, Self
 
 import numpy as np
@@ -14,7 +14,8 @@ from torch import Tensor, nn
 
 from foliocast.features.transforms import FeatureSet
 from foliocast.models.checkpoint import ModelCard, Saveable, kind_of
-from foliocast.models.paths import Shocks
+from foliocast.models.heads import Head, head_of
+from foliocast.models.paths import Draw, Shocks
 from foliocast.models.training import TrainingResult, TrainingSpec, chronological_split, seed_of, train
 from foliocast.models.windowed import Part, Scaling, Supervised, WindowForecaster
 
@@ -40,19 +41,23 @@ class WindowSamples:
 class NetworkPredictor:
     """A trained module as a `Predictor`: fp32, no gradients, on the CPU."""
 
-    def __init__(self, module: nn.Module, result: TrainingResult | None = None) -> None:
+    def __init__(self, module: nn.Module, head: Head, result: TrainingResult | None = None) -> None:
         self.module = module.cpu().eval()
+        self.head = head
         self.result = result
 
     @torch.no_grad()
     def __call__(self, windows: np.ndarray) -> np.ndarray:
-        return self.module(torch.from_numpy(np.ascontiguousarray(windows))).double().numpy()
+        return self.head.mean(self._raw(windows)).double().numpy()
 
+    @torch.no_grad()
+    def draw(self, windows: np.ndarray, u: np.ndarray) -> np.ndarray:
+        """Standardised returns at probabilities ``u`` of each window's distribution, (sample,)."""
+        raw = [self._raw(windows[low : low + 1024]) for low in range(0, len(windows), 1024)]
+        return self.head.inverse(torch.cat(raw), u)
 
-def squared_error(module: nn.Module, batch: tuple[Tensor, ...], generator: torch.Generator) -> Tensor:
-    """Mean squared error of the standardised next return."""
-    windows, target = batch
-    return ((module(windows) - target) ** 2).mean()
+    def _raw(self, windows: np.ndarray) -> Tensor:
+        return self.module(torch.from_numpy(np.ascontiguousarray(windows)))
 
 
 def initialised(build: Callable[[], nn.Module], seed: int) -> nn.Module:
@@ -66,6 +71,7 @@ class NetworkForecaster(WindowForecaster, Saveable):
     """Trains a module in the common loop; a subclass says which module."""
 
     optimizer: str
+    head: str
     lr: float
     weight_decay: float
     batch_size: int
@@ -77,7 +83,7 @@ class NetworkForecaster(WindowForecaster, Saveable):
 
     @abstractmethod
     def _network(self, n_features: int) -> nn.Module:
-        """The untrained module: (batch, time, feature) -> (batch,)."""
+        """The untrained module: (batch, time, feature) -> (batch, width of the head)."""
 
     def _spec(self, seed: int) -> TrainingSpec:
         return TrainingSpec(
@@ -93,18 +99,23 @@ class NetworkForecaster(WindowForecaster, Saveable):
         )
 
     def _learn(self, samples: Supervised, seed: int) -> NetworkPredictor:
-        own_seed = seed_of(self.random_state, seed)
+        own_seed, head = seed_of(self.random_state, seed), head_of(self.head)
         module = initialised(lambda: self._network(samples.windows.values.shape[2]), own_seed)
         fraction = 0.0 if self.patience is None else self.valid_fraction
         fit, valid = chronological_split(samples.windows.ends, fraction, self.window + 1)
         result = train(
             module,
             WindowSamples(samples.subset(fit)),
-            squared_error,
+            lambda net, batch, generator: head.loss(net(batch[0]), batch[1]),
             self._spec(own_seed),
             validation=WindowSamples(samples.subset(valid)) if len(valid) else None,
         )
-        return NetworkPredictor(module, result)
+        return NetworkPredictor(module, head, result)
+
+    def _sampler(self, assets: Sequence[str]) -> Draw | None:
+        if not head_of(self.head).draws:
+            return None
+        return self._on_paths(assets, lambda predictor, windows, u: predictor.draw(windows, u))
 
     @property
     def training_(self) -> dict[str, TrainingResult | None]:
@@ -147,7 +158,7 @@ class NetworkForecaster(WindowForecaster, Saveable):
             module.load_state_dict({k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)})
             returns, volume = (tensors[f"{number}/shocks/{what}"].numpy() for what in ("returns", "volume"))
             shocks = Shocks(tuple(state["assets"]), returns, volume, state["filter"])
-            parts[name] = Part(NetworkPredictor(module), Scaling.from_dict(state), shocks)
+            parts[name] = Part(NetworkPredictor(module, head_of(model.head)), Scaling.from_dict(state), shocks)
         model.parts_ = parts
         model.feature_set_ = FeatureSet(card.features)
         model.trained_assets_, model.assets_ = card.assets, tuple(card.state["assets"])

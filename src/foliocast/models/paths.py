@@ -25,6 +25,7 @@ LOWEST = -0.95  # no simulated bar loses more
 VOLUME_WINDOW = 30
 
 Step = Callable[[np.ndarray, np.ndarray], np.ndarray]
+Draw = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -120,10 +121,9 @@ class Start:
     mean: np.ndarray
 
 
-def simulate(
-    start: Start, step: Step, shocks: Sequence[Shocks], horizon: int, n_paths: int, rng: np.random.Generator
-) -> tuple[np.ndarray, np.ndarray]:
-    """Expected returns along the paths, and the paths.
+@dataclass(frozen=True)
+class Law:
+    """How a path goes on.
 
     Parameters
     ----------
@@ -131,6 +131,20 @@ def simulate(
         Column j is asset ``j % n_assets`` of path ``j // n_assets``.
     shocks : sequence of Shocks
         One an asset (several assets may share one object: they are then drawn jointly).
+    draw : callable, optional
+        As ``step``, with probabilities (column,) as third argument: returns at these probabilities of the model's own
+        distribution. Without it returns are expectation plus filtered volatility times shock.
+    """
+
+    step: Step
+    shocks: Sequence[Shocks]
+    draw: Draw | None = None
+
+
+def simulate(
+    start: Start, law: Law, horizon: int, n_paths: int, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray]:
+    """Expected returns along the paths, and the paths.
 
     Returns
     -------
@@ -138,30 +152,53 @@ def simulate(
     samples : ndarray, shape (path, horizon, asset)
     """
     n_assets = len(start.panel.assets)
-    tables = [_table(s, name) for s, name in zip(shocks, start.panel.assets)]
-    volatilities = [_Sigma.start(s, name, start.panel) for s, name in zip(shocks, start.panel.assets)]
+    past = _Past.of(law.shocks, start.panel)
+    volatilities = [_Sigma.start(s, name, start.panel) for s, name in zip(law.shocks, start.panel.assets)]
     states = [v.filter.spread(v.state, n_paths) for v in volatilities]
-    world = _World.begin(start, n_paths) if horizon > 1 else None
+    world = _World.begin(start, n_paths) if horizon > 1 or law.draw is not None else None
     samples = np.empty((n_paths, horizon, n_assets))
     means = np.empty((horizon, n_assets))
     for h in range(horizon):
-        if h == 0:
-            mean = np.broadcast_to(start.mean, (n_paths, n_assets))
-        else:
+        mean = np.broadcast_to(start.mean, (n_paths, n_assets))
+        if h > 0:
             assert world is not None
-            mean = step(world.features, world.unit).reshape(n_paths, n_assets)
-        day = rng.random(n_paths)
-        drawn = [(day * len(z)).astype(int) for z, _ in tables]
-        shock = np.stack([z[d] for (z, _), d in zip(tables, drawn)], axis=1)
-        surprise = np.stack([v[d] for (_, v), d in zip(tables, drawn)], axis=1)
-        sigma = np.concatenate([v.filter.sigma(s) for v, s in zip(volatilities, states)], axis=1)
-        samples[:, h] = np.maximum(mean + sigma * shock, LOWEST)
+            mean = law.step(world.features, world.unit).reshape(n_paths, n_assets)
+        shock, surprise, rank = past.draw(rng.random(n_paths))
+        if law.draw is not None:
+            assert world is not None
+            drawn = law.draw(world.features, world.unit, rank.ravel()).reshape(n_paths, n_assets)
+        else:
+            sigma = np.concatenate([v.filter.sigma(s) for v, s in zip(volatilities, states)], axis=1)
+            drawn = mean + sigma * shock
+        samples[:, h] = np.maximum(drawn, LOWEST)
         means[h] = mean.mean(axis=0) if h else start.mean
         moved = np.log1p(samples[:, h])
         states = [v.filter.step(s, moved[:, [j]]) for j, (v, s) in enumerate(zip(volatilities, states))]
         if world is not None and h + 1 < horizon:
             world.advance(samples[:, h].ravel(), surprise.ravel())
     return means, samples
+
+
+@dataclass(frozen=True)
+class _Past:
+    """Each asset's column of shocks, volume surprises and ranks (probabilities) of its shocks."""
+
+    columns: list[tuple[np.ndarray, np.ndarray, np.ndarray]]
+
+    @classmethod
+    def of(cls, shocks: Sequence[Shocks], panel: Panel) -> _Past:
+        columns = []
+        for source, name in zip(shocks, panel.assets):
+            shock, volume = _table(source, name)
+            rank = (shock.argsort(kind="stable").argsort(kind="stable") + 0.5) / len(shock)
+            columns.append((shock, volume, rank))
+        return cls(columns)
+
+    def draw(self, day: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Rows at these fractions (path,) of the record: shocks, volume surprises and ranks, each (path, asset)."""
+        picked = [[series[(day * len(series)).astype(int)] for series in column] for column in self.columns]
+        shock, volume, rank = (np.stack([column[k] for column in picked], axis=1) for k in range(3))
+        return shock, volume, rank
 
 
 def _table(shocks: Shocks, name: str) -> tuple[np.ndarray, np.ndarray]:
@@ -204,7 +241,8 @@ class _World:
         fields = {f: np.tile(start.panel.array(f)[-look:], (1, n_paths)) for f in sorted(needed | {"close"})}
         tail = start.panel.rows(max(0, len(start.panel) - look - start.window), len(start.panel))
         features = np.tile(start.features(tail)[-start.window :], (1, n_paths, 1))
-        return cls(start.features, fields, features, np.empty(0))
+        unit = np.tile(REGISTRY["volatility_30"].compute(tail)[-1], n_paths)
+        return cls(start.features, fields, features, unit)
 
     def advance(self, returns: np.ndarray, volume_z: np.ndarray) -> None:
         """Append a simulated bar and compute its features by the same functions as those of history."""

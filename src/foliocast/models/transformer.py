@@ -8,11 +8,12 @@ import torch
 from torch import Tensor, nn
 
 from foliocast.core.errors import ConfigError
+from foliocast.models.heads import head_of
 from foliocast.models.network import NetworkForecaster
 
 
 class PatchTransformer(nn.Module):
-    """Channel-independent patch transformer, (batch, time, feature) -> (batch,).
+    """Channel-independent patch transformer, (batch, time, feature) -> (batch, output).
 
     Nie et al. (2023), "A Time Series is Worth 64 Words": every feature's window is cut into overlapping patches,
     embedded by one shared layer, passed through one shared encoder, flattened. The heads of all channels are then
@@ -20,7 +21,15 @@ class PatchTransformer(nn.Module):
     """
 
     def __init__(
-        self, n_features: int, window: int, patch: int, stride: int, width: int, layers: int, heads: int
+        self,
+        n_features: int,
+        window: int,
+        patch: int,
+        stride: int,
+        width: int,
+        layers: int,
+        heads: int,
+        outputs: int = 1,
     ) -> None:
         super().__init__()
         self.patch, self.stride = patch, stride
@@ -29,7 +38,7 @@ class PatchTransformer(nn.Module):
         self.position = nn.Parameter(0.02 * torch.randn(self.tokens, width))
         layer = nn.TransformerEncoderLayer(width, heads, 2 * width, dropout=0.0, batch_first=True, norm_first=True)
         self.encoder = nn.TransformerEncoder(layer, layers, norm=nn.LayerNorm(width), enable_nested_tensor=False)
-        self.head = nn.Linear(n_features * self.tokens * width, 1)
+        self.head = nn.Linear(n_features * self.tokens * width, outputs)
 
     def forward(self, x: Tensor) -> Tensor:
         batch, time, channels = x.shape
@@ -38,7 +47,7 @@ class PatchTransformer(nn.Module):
         series = x[:, skip:].transpose(1, 2).reshape(batch * channels, time - skip)
         patches = series.unfold(1, self.patch, self.stride)
         encoded = self.encoder(self.embed(patches) + self.position)
-        return self.head(encoded.reshape(batch, -1))[:, 0].float()
+        return self.head(encoded.reshape(batch, -1)).float()
 
 
 class TransformerForecaster(NetworkForecaster):
@@ -73,6 +82,7 @@ class TransformerForecaster(NetworkForecaster):
         pooled: bool = True,
         any_asset: bool = False,
         features: Sequence[str] | None = None,
+        head: str = "point",
         n_paths: int = 500,
         volatility: str = "gjr",
         amp: str = "none",
@@ -94,6 +104,7 @@ class TransformerForecaster(NetworkForecaster):
         self.pooled = pooled
         self.any_asset = any_asset
         self.features = features
+        self.head = head
         self.n_paths = n_paths
         self.volatility = volatility
         self.amp = amp
@@ -106,4 +117,7 @@ class TransformerForecaster(NetworkForecaster):
                 f"patch = {self.patch}, stride = {self.stride}, width = {self.width}, heads = {self.heads}: a patch "
                 f"must fit into the window of {self.window} bars, the stride be positive, and heads divide width"
             )
-        return PatchTransformer(n_features, self.window, self.patch, self.stride, self.width, self.layers, self.heads)
+        outputs = head_of(self.head).width
+        return PatchTransformer(
+            n_features, self.window, self.patch, self.stride, self.width, self.layers, self.heads, outputs
+        )

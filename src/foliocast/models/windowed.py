@@ -9,7 +9,7 @@ asset's own trailing volatility (``volatility_30``), which makes errors comparab
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol, Self
 
@@ -23,7 +23,7 @@ from foliocast.core.errors import ConfigError, HistoryError
 from foliocast.core.panel import Panel, View
 from foliocast.features.transforms import REGISTRY, FeatureSet
 from foliocast.features.windows import Windows
-from foliocast.models.paths import Shocks, Start, Step, simulate
+from foliocast.models.paths import Draw, Law, Shocks, Start, simulate
 
 CHUNK = 128  # rows predicted at a time, always padded to this: a row's bits do not depend on its neighbours
 REACH = 10.0  # standardised features are cut here: a network is not asked about what lies far outside its training
@@ -281,22 +281,27 @@ class WindowForecaster(BaseEstimator):
         rng = np.random.default_rng([self.random_state, len(view)])
         start = Start(view.panel, self.feature_set_, self.window, first)
         shocks = [part.shocks for part, columns in self._by_part(view.assets) for _ in columns]
-        mean, samples = simulate(start, self._stepper(view.assets), shocks, horizon, self.n_paths, rng)
+        law = Law(self._on_paths(view.assets, _chunked), shocks, self._sampler(view.assets))
+        mean, samples = simulate(start, law, horizon, self.n_paths, rng)
         return Forecast(
             view.as_of, view.assets, mean, samples, knowledge_until=self.knowledge_until_, model=type(self).__name__
         )
 
-    def _stepper(self, assets: Sequence[str]) -> Step:
-        """From features and volatility of paths, whose columns cycle through the assets, to expected returns."""
+    def _sampler(self, assets: Sequence[str]) -> Draw | None:
+        """What draws the next return itself; None leaves that to the volatility filter."""
+        return None
+
+    def _on_paths(self, assets: Sequence[str], evaluate: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
+        """From features and volatility of paths, whose columns cycle through the assets, to returns."""
         parts = list(self._by_part(assets))
 
-        def step(features: np.ndarray, unit: np.ndarray) -> np.ndarray:
+        def step(features: np.ndarray, unit: np.ndarray, *more: np.ndarray) -> np.ndarray:
             out = np.empty(len(unit))
             for part, columns in parts:
                 mine = np.flatnonzero(np.isin(np.arange(len(out)) % len(assets), columns))
                 windows = part.scaling.features(features[:, mine]).transpose(1, 0, 2)
-                z = part.scaling.location + part.scaling.spread * _chunked(part.predictor, windows)
-                out[mine] = z * unit[mine]
+                z = evaluate(part.predictor, windows, *(array[mine] for array in more))
+                out[mine] = (part.scaling.location + part.scaling.spread * z) * unit[mine]
             return out
 
         return step
