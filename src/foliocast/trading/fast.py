@@ -170,7 +170,9 @@ def _aligned(weights: pd.DataFrame, prices: pd.DataFrame) -> tuple[np.ndarray, n
             )
         order = np.argsort(bars, kind="stable")
         bars, targets = bars[order], targets[order]
-    if np.isfinite(targets.sum()):
+    with np.errstate(invalid="ignore"):
+        complete = np.isfinite(targets.sum())
+    if complete:
         return close, bars, targets
     if np.isinf(targets).any():
         raise DataError("weights hold infinite values")

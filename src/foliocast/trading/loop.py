@@ -125,7 +125,8 @@ class Engine:
         """Move the account by one bar."""
         self.ledger.open_bar(bar.time)
         self._traded = self._paid = 0.0
-        self._finance()
+        if self.record:  # nothing was held before the first bar
+            self._finance()
         if self.execution == "next_open" and bar.open is not None:
             self._fill(bar.quote(bar.open))
         self.marks = np.where(np.isfinite(bar.close), bar.close, self.marks)
