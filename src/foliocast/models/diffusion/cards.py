@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from foliocast.stats.correlation import CorrelationFilter
-from foliocast.stats.volatility import GarchParameters, PooledParameters, VolatilityFilter
+from foliocast.stats.volatility import BlendParameters, GarchParameters, PooledParameters, VolatilityFilter
 
 
 def pooled_to_json(p: PooledParameters) -> dict[str, Any]:
@@ -23,22 +23,25 @@ def pooled_from_json(state: dict[str, Any]) -> PooledParameters:
 def volatility_to_json(volatility: VolatilityFilter) -> dict[str, Any]:
     """Kind, half-life, level and parameters of a fitted filter."""
     p = volatility.parameters_
+    parts: dict[str, Any] = {"only": p}
+    if isinstance(p, BlendParameters):
+        parts = {"garch": p.garch, "pooled": p.pooled}
     level = None if volatility.level_ is None else volatility.level_.tolist()
     return {
         "kind": volatility.kind,
         "half_life": volatility.half_life,
         "level": level,
-        "parameters": None if p is None else _plain(asdict(p)),
+        "parameters": {key: None if part is None else _plain(asdict(part)) for key, part in parts.items()},
     }
 
 
 def volatility_from_json(state: dict[str, Any]) -> VolatilityFilter:
-    level, p = state["level"], state["parameters"]
-    parameters: GarchParameters | PooledParameters | None = None
-    if p is not None and state["kind"] == "har":
-        parameters = pooled_from_json(p)
-    elif p is not None:
-        parameters = GarchParameters(**{key: np.asarray(values) for key, values in p.items()})
+    level, parts = state["level"], state["parameters"]
+    parameters: GarchParameters | PooledParameters | BlendParameters | None = None
+    if state["kind"] == "blend":
+        parameters = BlendParameters(_garch(parts["garch"]), pooled_from_json(parts["pooled"]))
+    elif parts["only"] is not None:
+        parameters = pooled_from_json(parts["only"]) if state["kind"] == "har" else _garch(parts["only"])
     return VolatilityFilter(state["kind"], state["half_life"], parameters, None if level is None else np.asarray(level))
 
 
@@ -55,6 +58,10 @@ def correlation_from_json(state: dict[str, Any]) -> CorrelationFilter:
     out.half_life_, out.shrinkage_ = state["half_life"], state["shrinkage"]
     out.long_run_ = np.asarray(state["long_run"])
     return out
+
+
+def _garch(state: dict[str, Any]) -> GarchParameters:
+    return GarchParameters(**{key: np.asarray(values) for key, values in state.items()})
 
 
 def _plain(values: dict[str, Any]) -> dict[str, Any]:

@@ -66,8 +66,9 @@ class DiffusionScenarios(ScenarioMixin, Saveable, BaseEstimator):
     steps : int
         Denoising steps.
     sampler : {"dpm", "ddim", "ddpm", "heun"}
-    volatility : {"har", "gjr", "garch", "ewma"}
-        The filter; ``har`` is pooled over assets, with market state and leverage, and uses ranges if a Panel is fitted.
+    volatility : {"blend", "har", "gjr", "garch", "ewma"}
+        The filter (`stats.volatility.VolatilityFilter`); ``blend`` averages a GJR for each asset and ``har``, which is
+        pooled over assets, knows the market's state and uses ranges if a Panel is fitted.
     block : int
         Bars generated at once; longer horizons continue block by block.
     width, depth : int
@@ -98,7 +99,7 @@ class DiffusionScenarios(ScenarioMixin, Saveable, BaseEstimator):
         denoiser: str = "dit",
         steps: int = 4,
         sampler: str = "dpm",
-        volatility: str = "har",
+        volatility: str = "blend",
         block: int = 20,
         width: int = 32,
         depth: int = 2,
