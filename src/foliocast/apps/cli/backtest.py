@@ -76,10 +76,10 @@ def audit(
     Also tests on your own configuration that an oracle earns exactly what it should and a late one nothing, and that
     no model decides before the date it has seen data up to.
     """
-    from foliocast.apps.cli.tables import audit_table
     from foliocast.workflows import audit as work
     from foliocast.workflows.backtest import adjusted
     from foliocast.workflows.config import load_config
+    from foliocast.workflows.terminal import audit_table
 
     with progress(as_json) as report:
         chosen = adjusted(load_config(config or "demo"), data, seed)
@@ -98,8 +98,8 @@ def runs(context: typer.Context, out: Out = None, as_json: Json = False) -> Any:
     """List the runs, newest first."""
     if context.invoked_subcommand is not None:
         return None
-    from foliocast.apps.cli.tables import runs_table
     from foliocast.workflows.runs import list_runs
+    from foliocast.workflows.terminal import runs_table
 
     found = list_runs(out or Path("runs"))
     console(as_json).print(runs_table(found))

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from foliocast.apps.cli import backtest, data, forecast, serve
+from foliocast.apps.cli import backtest, data, forecast, scenarios, serve
 from foliocast.runtime.compute import one_thread
 
 EPILOG = (
@@ -27,7 +27,7 @@ app = typer.Typer(
 )
 app.add_typer(data.app, name="data")
 app.add_typer(backtest.runs_app, name="runs")
-for register in (backtest.register, forecast.register, serve.register):
+for register in (backtest.register, forecast.register, scenarios.register, serve.register):
     register(app)
 
 

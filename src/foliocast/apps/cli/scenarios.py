@@ -1,0 +1,159 @@
+"""``simulate``: joint futures, free or conditional, and the scorecard of the models that make them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from foliocast.apps.cli.common import Data, Jobs, Json, Out, Seed, console, guarded, parse_weights, progress
+
+Assets = Annotated[
+    str | None, typer.Option("--assets", "-a", help="Comma-separated; default: all.", show_default=False)
+]
+Model = Annotated[
+    str,
+    typer.Option(
+        "--model",
+        "-m",
+        help="fhs, fhs-gjr, fhs-har, fhs-garch, fhs-ewma, bootstrap, iid, gaussian-copula, t-copula, diffusion, "
+        "pretrained; several with commas for --score.",
+    ),
+]
+Given = Annotated[
+    str | None,
+    typer.Option(
+        "--given", "-g", help="Returns over the horizon that are taken as given, e.g. NVDA=-0.2.", show_default=False
+    ),
+]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the verb."""
+    app.command("simulate")(simulate)
+
+
+@guarded
+def simulate(
+    model: Model = "fhs",
+    assets: Assets = None,
+    horizon: Annotated[int, typer.Option("--horizon", min=1, max=2520, help="Bars ahead.")] = 20,
+    n: Annotated[int, typer.Option("--n", "-n", min=1, max=1_000_000, help="Scenarios.")] = 1000,
+    given: Given = None,
+    given_file: Annotated[
+        Path | None,
+        typer.Option(help="CSV: a row a bar ahead, a column an asset, empty where free.", show_default=False),
+    ] = None,
+    score: Annotated[
+        bool, typer.Option("--score", help="Score the models walk-forward beside the classical ones.")
+    ] = False,
+    data: Data = None,
+    out: Out = None,
+    seed: Seed = None,
+    jobs: Jobs = 0,
+    as_json: Json = False,
+) -> Any:
+    """Draw joint scenarios from the end of the data: [bold]what if NVDA loses 20 % in ten days?[/bold]
+
+    foliocast simulate --assets NVDA,GOOG,MSFT --given NVDA=-0.2 --horizon 10 --n 2000
+
+    Every model meets what is given exactly; the other assets follow from the joint law. With --out the scenarios are
+    written as Parquet (scenario, step, one column an asset).
+    """
+    import foliocast
+    from foliocast.workflows import simulate as work
+
+    panel = foliocast.load_panel(data or "sample")
+    chosen = None if assets is None else [a.strip() for a in assets.split(",") if a.strip()]
+    if score:
+        return _scorecard(panel if chosen is None else panel.select(chosen), model, seed or 0, jobs, out, as_json)
+    fixed = _given(given, given_file)
+    scenarios = work.simulate(panel, model, chosen, horizon, n, fixed or None, seed or 0)
+    answer = work.summary(scenarios, fixed or None)
+    screen = console(as_json)
+    screen.print(_table(answer))
+    for asset, check in answer.get("given", {}).items():
+        screen.print(f"given {asset}: met to {check['largest_miss']:.1e} in every scenario")
+    if panel.notice:
+        screen.print(f"[yellow]{panel.notice}[/yellow]")
+    if out is not None:
+        answer["file"] = str(_write(scenarios, out))
+        screen.print(f"Scenarios: {answer['file']}")
+    return answer
+
+
+def _given(text: str | None, file: Path | None) -> dict[str, Any]:
+    """Both forms of a condition as one mapping."""
+    fixed: dict[str, Any] = {} if text is None else dict(parse_weights(text))
+    if file is not None:
+        import pandas as pd
+
+        from foliocast.core.errors import DataError
+
+        try:
+            table = pd.read_csv(file)
+        except (OSError, ValueError) as error:
+            raise DataError(f"{file} cannot be read as a CSV of returns (a column an asset): {error}") from error
+        for name in table.columns:
+            if not pd.api.types.is_numeric_dtype(table[name]):
+                raise DataError(
+                    f"{file.name}: column '{name}' holds {table[name].iloc[0]!r}; expected returns, empty where free"
+                )
+        fixed |= {str(name): table[name].to_numpy(float) for name in table.columns}
+    return fixed
+
+
+def _table(answer: dict[str, Any]) -> Any:
+    from rich.table import Table
+
+    title = (
+        f"{answer['n_scenarios']} scenarios of {answer['horizon']} bars, {answer['model']}, {str(answer['as_of'])[:10]}"
+    )
+    table = Table("asset", "mean", "std", "5 %", "median", "95 %", "P(loss)", title=title)
+    for asset, row in answer["assets"].items():
+        q = row["quantiles"]
+        cells = [row["mean"], row["standard_deviation"], q["0.05"], q["0.5"], q["0.95"], row["probability_of_loss"]]
+        table.add_row(asset, *(f"{value:+.1%}" for value in cells[:-1]), f"{cells[-1]:.0%}")
+    return table
+
+
+def _write(scenarios: Any, out: Path) -> Path:
+    import numpy as np
+    import pandas as pd
+
+    from foliocast.runtime.files import whole_file
+
+    n, horizon, _ = scenarios.returns.shape
+    frame = pd.DataFrame(scenarios.returns.reshape(n * horizon, -1), columns=list(scenarios.assets))
+    frame.insert(0, "step", np.tile(np.arange(1, horizon + 1), n))
+    frame.insert(0, "scenario", np.repeat(np.arange(n), horizon))
+    with whole_file(out / "scenarios.parquet") as aside:
+        frame.to_parquet(aside)
+    return out / "scenarios.parquet"
+
+
+def _scorecard(panel: Any, model: str, seed: int, jobs: int, out: Path | None, as_json: bool) -> dict[str, Any]:
+    from rich.table import Table
+
+    from foliocast.runtime.compute import Compute
+    from foliocast.runtime.files import whole_file
+    from foliocast.workflows.score import scorecard
+    from foliocast.workflows.score_page import page
+    from foliocast.workflows.simulate import make_model
+
+    names = ["fhs-gjr", "bootstrap", "fhs", "t-copula", *(m.strip() for m in model.split(","))]
+    models = {name: make_model(name, seed) for name in dict.fromkeys(names)}
+    with progress(as_json) as report:
+        compute = Compute(jobs, on_done=lambda done: report("fits and scores", done, done))
+        card = scorecard(models, panel, random_state=seed, run_tasks=compute, reference="fhs-gjr")
+    table = Table("model", *map(str, card.table.columns), title="Out of sample, walk-forward; lower is better")
+    for name, row in card.table.iterrows():
+        table.add_row(str(name), *(f"{v:.4g}" if isinstance(v, float) else str(v) for v in row))
+    console(as_json).print(table)
+    answer: dict[str, Any] = {"scorecard": card.table.reset_index().to_dict(orient="records")}
+    if out is not None:
+        with whole_file(out / "scorecard.html") as aside:
+            aside.write_text(page(card), encoding="utf-8")
+        answer["file"] = str(out / "scorecard.html")
+    return answer
