@@ -39,6 +39,7 @@ _PUBLIC = {
     "TurnoverLimit": "foliocast.trading.limits",
     "DrawdownLimit": "foliocast.trading.limits",
     "ValueAtRiskLimit": "foliocast.trading.limits",
+    "FundGenerator": "foliocast.models.funds.generator",
     "load_panel": "foliocast.data",
     "audit": "foliocast.workflows.audit",
     "BlockBootstrap": "foliocast.scenarios.bootstrap",
@@ -60,6 +61,7 @@ _PUBLIC = {
     "DiT": "foliocast.models.diffusion.dit",
     "TransformerForecaster": "foliocast.models.transformer",
     "TreesForecaster": "foliocast.models.trees",
+    "AdaptiveConformal": "foliocast.models.conformal",
 }
 
 __all__ = ["__version__", "stats", *_PUBLIC]

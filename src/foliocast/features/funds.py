@@ -475,6 +475,13 @@ def scaled(name: str, values: np.ndarray) -> np.ndarray:
     return np.clip((x - centre) / spread, -6.0, 6.0)
 
 
+def unscaled(name: str, value: float) -> float:
+    """Inverse of `scaled` inside its range."""
+    centre, spread, log = _SCALES[name]
+    x = float(np.clip(value, -6.0, 6.0)) * spread + centre
+    return float(np.exp(x)) if log else x
+
+
 def tokens(prompts: Iterable[Prompt], vocabulary: Vocabulary) -> tuple[np.ndarray, np.ndarray]:
     """Prompts as arrays: word indices (prompt, field) and scaled numbers (prompt, number); 0 and NaN where not said."""
     listed = list(prompts)

@@ -11,6 +11,8 @@ from foliocast.features.funds import FIELDS, NUMBERS
 from foliocast.models.funds.securities import ATTRIBUTES
 
 N_TOKENS = len(FIELDS) + len(NUMBERS)
+SHAPE = ("n_holdings", "top_weight")
+"""Numbers that are generated with the latent where a prompt does not state them."""
 
 
 class ConditionTokens(nn.Module):
@@ -50,6 +52,7 @@ class Tower(nn.Module):
         self.query = nn.Sequential(
             nn.Linear(flat, 256), nn.SiLU(), nn.Dropout(0.2), nn.Linear(256, 256), nn.SiLU(), nn.Linear(256, rank)
         )
+        self.shape = nn.Sequential(nn.Linear(flat, 64), nn.SiLU(), nn.Dropout(0.2), nn.Linear(64, len(SHAPE)))
         self.attributes = nn.Linear(ATTRIBUTES, rank, bias=False)
         self.learnt = nn.Parameter(torch.randn(n_securities, rank) * 0.02)
         self.popularity = nn.Parameter(torch.zeros(n_securities))
@@ -69,6 +72,10 @@ class Tower(nn.Module):
         query = self.query(self.tokens(words, numbers).flatten(1))
         keys = self.attributes(attributes) + learnt
         return query @ keys.T + popularity + self.level(attributes)[:, 0]
+
+    def expected_shape(self, words: Tensor, numbers: Tensor) -> Tensor:
+        """Scaled number of holdings and top weight to be expected, (prompt, 2)."""
+        return self.shape(self.tokens(words, numbers).flatten(1))
 
 
 def drop(words: Tensor, numbers: Tensor, generator: torch.Generator, all_dropped: float = 0.1) -> tuple[Tensor, Tensor]:

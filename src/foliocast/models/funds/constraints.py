@@ -105,11 +105,11 @@ def support(raw: np.ndarray, likely: np.ndarray, sector: np.ndarray, limits: Lim
             (i for i in reversed(chosen) if (counts[sector[i]] - 1) * limits.max_weight >= caps[sector[i]]), None
         )
         if better is None or (limits.n_holdings is not None and spare is None):
+            most = _capacity(order, sector, caps, limits.max_weight)
+            count = f" with {n} holdings" if limits.n_holdings else ""
             raise InfeasibleError(
-                f"with max_weight {limits.max_weight:g} and caps {dict(limits.sector_caps)} the {len(order)} securities that "
-                f"may be held fill {_capacity(order, sector, caps, limits.max_weight):.3f} at most"
-                + (f" with {n} holdings" if limits.n_holdings else "")
-                + "; loosen a limit or widen the universe"
+                f"max_weight {limits.max_weight:g} and caps {dict(limits.sector_caps)}{count} leave no portfolio: the "
+                f"{len(order)} that may be held fill {most:.3f} at most; loosen a limit or widen the universe"
             )
         rest.remove(better)
         if spare is not None:

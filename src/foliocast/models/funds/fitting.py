@@ -11,7 +11,8 @@ from scipy import sparse
 from scipy.sparse.linalg import svds
 from torch import Tensor
 
-from foliocast.models.funds.conditions import Tower, drop
+from foliocast.features.funds import NUMBERS
+from foliocast.models.funds.conditions import SHAPE, Tower, drop
 from foliocast.models.funds.latent import LatentNetwork, latent_loss
 from foliocast.models.funds.vae import HoldingsVAE, vae_loss
 from foliocast.models.training import TensorSamples, TrainingSpec, train
@@ -43,6 +44,10 @@ class FundData:
 
     def rows(self, index: Tensor) -> Tensor:
         return torch.tensor(self.weights[index.numpy()].toarray(), dtype=torch.float32)
+
+    def shape(self, index: Tensor) -> Tensor:
+        """Scaled number of holdings and top weight."""
+        return self.numbers[index][:, [NUMBERS.index(name) for name in SHAPE]]
 
     def samples(self) -> TensorSamples:
         return TensorSamples(torch.arange(self.weights.shape[0]))
@@ -87,8 +92,9 @@ def fit_tower(tower: Tower, data: FundData, epochs: int, seed: int, report: Repo
         words, numbers = drop(data.words[i], data.numbers[i], generator)
         scores = module(words, numbers, data.attributes).masked_fill(~data.universe[i], -1e9)
         entropy = -(data.rows(i) * torch.log_softmax(scores, dim=1)).sum(dim=1)
+        shape = (module.expected_shape(words, numbers) - data.shape(i)).pow(2).sum(dim=1)
         # What is learnt of single securities is held down hard: a few hundred funds say little about each.
-        return (entropy * data.importance[i]).mean() + 2e-4 * module.learnt.pow(2).sum()
+        return ((entropy + 0.3 * shape) * data.importance[i]).mean() + 2e-4 * module.learnt.pow(2).sum()
 
     spec = TrainingSpec("adamw", 1.5e-3, 1e-2, 64, epochs, ema=0.99, schedule="cosine", seed=seed)
     train(tower, data.samples(), loss, spec, callback=lambda row: report("tower", row))
@@ -100,30 +106,37 @@ def expected(tower: Tower, words: Tensor, numbers: Tensor, attributes: Tensor, u
     return torch.softmax(tower(words, numbers, attributes).masked_fill(~universe, -1e9), dim=1)
 
 
+@torch.no_grad()
+def _means(tower: Tower, codes: Tensor, data: FundData, i: Tensor, words: Tensor, numbers: Tensor) -> Tensor:
+    """Latent of the mean portfolio, and the expected shape beside it."""
+    mean = expected(tower, words, numbers, data.attributes, data.universe[i]) @ codes
+    return torch.cat([mean, tower.expected_shape(words, numbers)], dim=1)
+
+
 def fit_latent(
     network: LatentNetwork, vae: HoldingsVAE, tower: Tower, data: FundData, epochs: int, seed: int, report: Report
-) -> float:
-    """Fit the denoiser on what the tower's mean leaves unexplained; returns the scale of that."""
+) -> Tensor:
+    """Fit the denoiser on what the tower's expectations leave unexplained; returns the scale of that, (latent + 2,)."""
     tower.eval()
     vae.eval()
     with torch.no_grad():
         codes = vae.codes(data.attributes)
         parts = torch.arange(data.weights.shape[0]).split(256)
         encoded = torch.cat([vae.encode(data.rows(i), codes, data.attributes)[0] for i in parts])
-        means = torch.cat(
-            [expected(tower, data.words[i], data.numbers[i], data.attributes, data.universe[i]) @ codes for i in parts]
-        )
-        scale = float((encoded - means).pow(2).mean().sqrt())
+        encoded = torch.cat([encoded, torch.cat([data.shape(i) for i in parts])], dim=1)
+        rest = encoded - torch.cat([_means(tower, codes, data, i, data.words[i], data.numbers[i]) for i in parts])
+        one = rest[:, : vae.latent].pow(2).mean().sqrt().expand(vae.latent)
+        scale = torch.cat([one, torch.ones(len(SHAPE))])  # as little as the words may say of the shape
+    emphasis = torch.cat([torch.ones(vae.latent), torch.full((len(SHAPE),), vae.latent / 16.0)])
 
     def loss(module: LatentNetwork, batch: tuple[Tensor, ...], generator: torch.Generator) -> Tensor:
         i = batch[0]
         words, numbers = drop(data.words[i], data.numbers[i], generator)
-        mean = expected(tower, words, numbers, data.attributes, data.universe[i]) @ codes
+        mean = _means(tower, codes, data, i, words, numbers)
+        x0 = (encoded[i] - mean) / scale
         noise = torch.randn(mean.shape, generator=generator)
         sigma = torch.exp(-0.2 + 1.3 * torch.randn(len(i), generator=generator))
-        return latent_loss(
-            module, (encoded[i] - mean) / scale, sigma, noise, words, numbers, mean / scale, data.importance[i]
-        )
+        return latent_loss(module, x0, sigma, noise, words, numbers, mean / scale, data.importance[i], emphasis)
 
     spec = TrainingSpec("adamw", 5e-4, 1e-2, 64, epochs, ema=0.995, schedule="cosine", seed=seed)
     train(network, data.samples(), loss, spec, callback=lambda row: report("latent", row))

@@ -21,17 +21,17 @@ from sklearn.base import BaseEstimator
 from torch import Tensor
 
 from foliocast.core.errors import ConfigError, DataError, HistoryError
-from foliocast.features.funds import FIELDS, SECTORS, Prompt, Vocabulary, read_date, tokens, tokens_of
+from foliocast.features.funds import FIELDS, SECTORS, Prompt, Vocabulary, read_date, tokens, tokens_of, unscaled
 from foliocast.models.checkpoint import ModelCard, Saveable, kind_of
-from foliocast.models.funds.conditions import Tower
-from foliocast.models.funds.constraints import Limits, enforce, shaped, support
+from foliocast.models.funds.conditions import SHAPE, Tower
+from foliocast.models.funds.constraints import TINY, Limits, enforce, shaped, support
 from foliocast.models.funds.fitting import FundData, fit_latent, fit_tower, fit_vae
 from foliocast.models.funds.latent import Guided, LatentNetwork, sample
 from foliocast.models.funds.securities import Securities, positions
-from foliocast.models.funds.vae import HoldingsVAE, random_codes
+from foliocast.models.funds.vae import HoldingsVAE, random_codes, tilt
 
 SMALLEST = 2e-4
-"""Decoded weights below this are dust and are dropped, unless the prompt asks for more names."""
+"""Securities that never reach twenty times this are left out of a `Trajectory`."""
 
 
 class Corpus(Protocol):
@@ -87,6 +87,15 @@ class _Law:
     steps: int
 
 
+@dataclass(frozen=True)
+class _Belief:
+    """Decoded weights (sample, security) and scaled shapes (sample, 2) at a noise level."""
+
+    sigma: float
+    weights: np.ndarray
+    shapes: np.ndarray
+
+
 class FundGenerator(Saveable, BaseEstimator):
     """Generates fund portfolios from prompts.
 
@@ -95,8 +104,8 @@ class FundGenerator(Saveable, BaseEstimator):
     latent, hidden : int
         Size of the latent, width of the denoiser.
     vae_epochs, tower_epochs, latent_epochs : int
-    likelihood : float
-        Weight of the tower's log-likelihood in the decoder: what keeps noise in the latent from becoming holdings.
+    strength : float
+        How much the latent decides in the decoder against what the description makes likely (see `vae.tilt`).
     random_state : int
 
     Attributes
@@ -119,7 +128,7 @@ class FundGenerator(Saveable, BaseEstimator):
         vae_epochs: int = 3,
         tower_epochs: int = 12,
         latent_epochs: int = 40,
-        likelihood: float = 0.003,
+        strength: float = 50.0,
         random_state: int = 0,
     ) -> None:
         self.latent = latent
@@ -127,7 +136,7 @@ class FundGenerator(Saveable, BaseEstimator):
         self.vae_epochs = vae_epochs
         self.tower_epochs = tower_epochs
         self.latent_epochs = latent_epochs
-        self.likelihood = likelihood
+        self.strength = strength
         self.random_state = random_state
 
     # ---- learning
@@ -180,7 +189,7 @@ class FundGenerator(Saveable, BaseEstimator):
         sizes = [len(self.vocabulary_.words[f]) for f in FIELDS]
         self.vae_ = HoldingsVAE(self.securities_.tickers, self.latent).eval()
         self.tower_ = Tower(len(self.securities_), sizes).eval()
-        self.network_ = LatentNetwork(self.latent, sizes, self.hidden).eval()
+        self.network_ = LatentNetwork(self.latent + len(SHAPE), sizes, self.hidden).eval()
 
     # ---- generating
     @torch.no_grad()
@@ -260,15 +269,16 @@ class FundGenerator(Saveable, BaseEstimator):
         rng = random_state if isinstance(random_state, np.random.Generator) else np.random.default_rng(random_state)
         law = _Law(n, guidance, diversity, steps)
         believed, likely = self._draw(said, scene, law, rng, return_trajectory)
-        books = [self._finish(w, likely, scene, said, limits) for w in believed[-1][1]]
+        last = believed[-1]
+        books = [self._finish(w, s, likely, scene, said, limits) for w, s in zip(last.weights, last.shapes)]
         out = self._frame(np.stack(books), scene, said)
         if not return_trajectory:
             return out
-        weights = np.stack([w for _, w in believed])
-        held = weights.max(axis=(0, 1)) > SMALLEST
+        weights = np.stack([belief.weights for belief in believed])
+        held = weights.max(axis=(0, 1)) > 20 * SMALLEST
         path = weights[:, :, held] / weights[:, :, held].sum(axis=-1, keepdims=True)
         names = [scene.securities.tickers[c] for c in scene.columns[held]]
-        return out, Trajectory(np.array([s for s, _ in believed]), path, tuple(names))
+        return out, Trajectory(np.array([belief.sigma for belief in believed]), path, tuple(names))
 
     def read(self, prompt: str | Mapping[str, object]) -> Prompt:
         """What the model understands of a prompt."""
@@ -367,7 +377,7 @@ class FundGenerator(Saveable, BaseEstimator):
 
     def _draw(
         self, said: Prompt, scene: _Scene, law: _Law, rng: np.random.Generator, trace: bool
-    ) -> tuple[list[tuple[float, np.ndarray]], np.ndarray]:
+    ) -> tuple[list[_Belief], np.ndarray]:
         """Decoded beliefs at every noise level, last the samples; and the likelihood of each security."""
         words, numbers = (torch.tensor(a) for a in tokens([said], self.vocabulary_))
         numbers = numbers.float()
@@ -379,49 +389,41 @@ class FundGenerator(Saveable, BaseEstimator):
             free = self.tower_(torch.zeros_like(words), nothing, scene.attributes, scene.learnt, scene.popularity)
             scores = free + guidance * (scores - free)
         log_likely = torch.log_softmax(scores, dim=1)
-        mean = (log_likely.exp() @ scene.codes).expand(n, -1)
+        shape = self.tower_.expected_shape(words, numbers)
+        mean = torch.cat([log_likely.exp() @ scene.codes, shape], dim=1).expand(n, -1)
         generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
-        many = words.expand(n, -1), numbers.expand(n, -1), mean / self.scale_
-        guided = Guided(self.network_, *many, guidance)
-        drawn = sample(guided, self.latent, law.steps, generator)
-        cost = self.likelihood * (log_likely.max() - log_likely).expand(n, -1)
-        levels = [*guided.believed, (0.0, drawn)]
-        latents = [(s, mean + diversity * self.scale_ * x) for s, x in (levels if trace else levels[-1:])]
-        out = [(s, self.vae_.decode(z, scene.codes, cost).double().numpy()) for s, z in latents]
+        guided = Guided(self.network_, words.expand(n, -1), numbers.expand(n, -1), mean / self.scale_, guidance)
+        drawn = sample(guided, self.latent + len(SHAPE), law.steps, generator)
+        levels = [*guided.believed, (0.0, drawn)] if trace else [(0.0, drawn)]
+        out = []
+        for sigma, x in levels:
+            z = mean + diversity * self.scale_ * x
+            weights = tilt(z[:, : self.latent], scene.codes, log_likely, self.strength)
+            out.append(_Belief(sigma, weights.double().numpy(), z[:, self.latent :].double().numpy()))
         return out, log_likely[0].exp().double().numpy()
 
-    def _finish(self, raw: np.ndarray, likely: np.ndarray, scene: _Scene, said: Prompt, limits: Limits) -> np.ndarray:
-        """From decoded weights to a portfolio that has the stated shape and keeps the limits."""
+    def _finish(
+        self, raw: np.ndarray, shape: np.ndarray, likely: np.ndarray, scene: _Scene, said: Prompt, limits: Limits
+    ) -> np.ndarray:
+        """From decoded weights to a portfolio of the stated or generated shape that keeps the limits."""
         sector = scene.securities.sector[scene.columns].astype(int)
-        raw = np.where(raw >= SMALLEST, raw, 0.0)
         stated = {s: v for s, v in said.numbers.items() if s in SECTORS}
+        n, top = (unscaled(name, value) for name, value in zip(SHAPE, shape))
         if limits.n_holdings is not None:
             n = limits.n_holdings
         else:
-            n = max(int((raw > 0).sum()), int(np.ceil(1.0 / limits.max_weight - 1e-9)))
-        preferred = self._preferred(raw, likely, sector, stated)
-        held = support(
-            preferred, np.maximum(likely, 1e-300), sector, limits, min(n, len(raw)) if limits.n_holdings is None else n
-        )
-        weights = raw[held]
-        floor = weights[weights > 0].min() if (weights > 0).any() else 1.0
-        empty = weights <= 0
-        if empty.any():  # names added to reach the number asked for: below the others, by likelihood
-            weights[empty] = 0.9 * floor * likely[held][empty] / likely[held][empty].max() + 1e-9
-        weights = shaped(weights, sector[held], said.numbers.get("top_weight"), stated)
+            n = int(np.clip(round(n), max(2, np.ceil(1.0 / limits.max_weight - 1e-9)), len(raw)))
+        held = support(self._preferred(raw, sector, stated), np.maximum(likely, 1e-300), sector, limits, n)
+        top = said.numbers.get("top_weight", min(top, 0.95))
+        weights = shaped(np.maximum(raw[held], TINY), sector[held], top, stated)
         out = np.zeros(len(raw))
-        out[held] = enforce(np.maximum(weights, 1e-12), sector[held], limits)
+        out[held] = enforce(np.maximum(weights, TINY), sector[held], limits)
         return out / out.sum()
 
     @staticmethod
-    def _preferred(raw: np.ndarray, likely: np.ndarray, sector: np.ndarray, stated: Mapping[str, float]) -> np.ndarray:
-        """Decoded weights, with at least the likeliest name of every sector the prompt gives a share of."""
-        out = raw.copy()
-        for name, share in stated.items():
-            members = np.flatnonzero(sector == SECTORS.index(name))
-            if share > 0.02 and len(members) and not (out[members] > 0).any():
-                out[members[likely[members].argmax()]] = share
-        return out
+    def _preferred(raw: np.ndarray, sector: np.ndarray, stated: Mapping[str, float]) -> np.ndarray:
+        """Decoded weights with sectors brought to the shares the prompt gives, for the choice of names."""
+        return shaped(np.maximum(raw, TINY), sector, None, stated) if stated else raw
 
     def _frame(self, books: np.ndarray, scene: _Scene, said: Prompt) -> pd.DataFrame:
         names = [scene.securities.tickers[c] for c in scene.columns]
@@ -458,7 +460,7 @@ class FundGenerator(Saveable, BaseEstimator):
             "words": {k: list(v) for k, v in self.vocabulary_.words.items()},
             "manager_aliases": self.vocabulary_.manager_aliases,
             "countries": countries,
-            "scale": self.scale_,
+            "scale": self.scale_.tolist(),
             "latest": self.latest_.isoformat(),
         }
         card = ModelCard(
@@ -480,7 +482,7 @@ class FundGenerator(Saveable, BaseEstimator):
         self.securities_ = Securities(tickers=card.assets, country=country, **arrays)
         self.vocabulary_ = Vocabulary({k: tuple(v) for k, v in state["words"].items()}, dict(state["manager_aliases"]))
         self.knowledge_until_ = pd.Timestamp(card.knowledge_until)
-        self.latest_, self.scale_ = pd.Timestamp(state["latest"]), float(state["scale"])
+        self.latest_, self.scale_ = pd.Timestamp(state["latest"]), torch.tensor(state["scale"])
         with torch.random.fork_rng():
             self._build()
         for name, module in (("vae", self.vae_), ("tower", self.tower_), ("network", self.network_)):

@@ -1,8 +1,9 @@
 """Latent diffusion of portfolios: an MLP denoiser with cross-attention over condition tokens.
 
-The latent is that of `vae.HoldingsVAE`. Let m(c) be the latent of the mean portfolio that `conditions.Tower` expects
-for a condition c. What is diffused is ``x = (z - m(c)) / scale``; the denoiser is preconditioned as in Karras et al.
-(2022) with unit data variance, so that a network that returns zero stands for N(m(c), scale^2). Sampling starts from
+The latent is that of `vae.HoldingsVAE`, with the (scaled) number of holdings and top weight beside it. Let m(c) be
+what `conditions.Tower` expects of it for a condition c: the latent of the mean portfolio, and the expected shape. What
+is diffused is ``x = (z - m(c)) / scale``; the denoiser is preconditioned as in Karras et al. (2022) with unit data
+variance, so that a network that returns zero stands for N(m(c), scale^2). Sampling starts from
 noise and nothing else.
 """
 
@@ -97,12 +98,13 @@ def latent_loss(
     numbers: Tensor,
     mean: Tensor,
     importance: Tensor,
+    emphasis: Tensor,
 ) -> Tensor:
     """Mean squared error of F: every noise level counts alike."""
     level = per_sample(sigma, x0)
     x = x0 + level * noise
     f = network(EDM.enter(x, level, NOTHING), sigma, words, numbers, mean)
-    return (((f - EDM.target(x, x0, level, NOTHING)) ** 2).mean(dim=1) * importance).mean()
+    return (((f - EDM.target(x, x0, level, NOTHING)) ** 2 * emphasis).mean(dim=1) * importance).mean()
 
 
 @dataclass

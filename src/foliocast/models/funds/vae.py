@@ -7,8 +7,9 @@ latent best,
 
     w(z) = argmin over the simplex of  |z - E'w|_P^2 / 2 + cost'w,
 
-in a metric P that makes the codes of the universe nearly isotropic, found by an unrolled accelerated proximal gradient whose proximal map is sparsemax (Martins & Astudillo 2016; the
-Euclidean projection onto the simplex). So weights are valid whatever the latent, most are exactly zero, and a security
+in a metric P that makes the codes of the universe nearly isotropic, found by an unrolled accelerated proximal
+gradient whose proximal map is sparsemax (Martins & Astudillo 2016; the Euclidean projection onto the simplex).
+So weights are valid whatever the latent, most are exactly zero, and a security
 that was never seen can be held: it has a code as soon as it has a name. That few measurements determine a sparse
 non-negative vector is compressed sensing (Donoho & Tanner 2005).
 """
@@ -116,6 +117,28 @@ def top_eigenvalue(codes: Tensor, rounds: int = 12) -> float:
         v = gram @ v
         v = v / v.norm()
     return float(v @ gram @ v) * 1.05
+
+
+def tilt(z: Tensor, codes: Tensor, log_prior: Tensor, strength: float, steps: int = 50) -> Tensor:
+    """The decoder when something is known beforehand: weights near a prior portfolio that explain the latent,
+
+        w(z) = argmin  KL(w || p) + strength * |z - E'w|_P^2 / 2.
+
+    Solved in the dual (one number a latent dimension), where ``w = softmax(log p + E l)``, by accelerated gradient
+    steps. At ``z = E'p`` the answer is p; the larger the strength, the more the latent decides.
+    """
+    turn = whitener(codes)
+    z, codes = z @ turn, codes @ turn
+    step = 1.0 / (float((codes**2).sum(1).quantile(0.99)) + 1.0 / strength)
+    root = (step / strength) ** 0.5
+    slow = (1.0 - root) / (1.0 + root)
+    dual = ahead = torch.zeros_like(z)
+    for _ in range(steps):
+        slope = torch.softmax(log_prior + ahead @ codes.T, dim=-1) @ codes - z + ahead / strength
+        new = ahead - step * slope
+        ahead = new + slow * (new - dual)
+        dual = new
+    return torch.softmax(log_prior + dual @ codes.T, dim=-1)
 
 
 def vae_loss(
