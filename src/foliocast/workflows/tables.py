@@ -39,14 +39,15 @@ def predictions(decisions: dict[str, list[FoldDecision]], panel: Panel) -> pd.Da
 
 
 def attention(decisions: dict[str, list[FoldDecision]]) -> pd.DataFrame:
-    """Attention on the past, lag by lag (0 = latest bar): strategy, date, lag, weight."""
+    """Attention on the past, averaged over assets, lag by lag (0 = latest bar): strategy, date, lag, weight."""
     parts = {}
     for name, folds in decisions.items():
         frames = [fold.attention for fold in folds if fold.attention is not None]
         if frames:
-            parts[name] = _long(pd.concat(frames), "weight").rename(columns={"asset": "lag"})
-    table = _stacked(parts, ["strategy", "date", "lag", "weight"])
-    return table.astype({"lag": int}) if len(table) else table
+            daily = pd.concat(frames).groupby(level="time").mean()
+            table = _long(daily, "weight").rename(columns={"asset": "lag"})
+            parts[name] = table.assign(lag=-table["lag"].astype(int))
+    return _stacked(parts, ["strategy", "date", "lag", "weight"])
 
 
 def regimes(panel: Panel, schedule: WalkForward) -> pd.DataFrame:
