@@ -288,6 +288,10 @@ REFUSED = {
     "ragged.csv": (b"date,A,B\n2020-01-02,1,2\n2020-01-03,1\n", r"row 3 has 2 cells, expected 3 as in the header"),
     "word.csv": (b"date,A,B\n2020-01-02,1,2\n2020-01-03,x,2\n", r"'x' is no number \(row 3, column 'A'\)"),
     "baddate.csv": (b"date,A,B\n2020-01-02,1,2\nsoon,1,2\n", r"'soon' is no date \(row 3, column 'date'\)"),
+    "year.csv": (
+        b"date,A,B\n2020-01-02,1,2\n3020-01-03,1,2\n",
+        r"the year 3020 in row 3, column 'date' is no market's",
+    ),
     "hole.csv": (b"date,A,B\n2020-01-02,1,2\n,1,2\n", r"no date in row 3, column 'date'"),
     "order.csv": (
         b"date,A,B\n01/02/2020,1,2\n02/02/2020,1,2\n",

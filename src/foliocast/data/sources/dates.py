@@ -34,6 +34,7 @@ _OTHERS = (
     "%d %b %Y",
     "%d %B %Y",
 )
+_EARLIEST, _LATEST = np.datetime64("1700-01-01", "us"), np.datetime64("2200-01-01", "us")
 _EPOCH_UNITS = {10: "s", 13: "ms", 16: "us", 19: "ns"}
 
 
@@ -61,8 +62,20 @@ def read_stamps(column: pa.ChunkedArray, name: str, first_row: int, origin: str,
         Naming the row and column of the first value that is no date, of mixed time zones, or of an ambiguous order
         of day and month.
     """
-    if pa.types.is_timestamp(column.type) or pa.types.is_date(column.type):
-        return _typed(column, name, first_row, origin)
+    typed = pa.types.is_timestamp(column.type) or pa.types.is_date(column.type)
+    stamps = _typed(column, name, first_row, origin) if typed else _written(column, name, first_row, origin, dayfirst)
+    odd = (stamps.local < _EARLIEST) | (stamps.local > _LATEST)
+    if odd.any():
+        at = int(np.argmax(odd))
+        raise DataError(
+            f"{origin}: the year {stamps.local[at].astype('datetime64[Y]')} in row {at + first_row}, column '{name}' "
+            "is no market's, expected 1700 to 2200; the date is probably mistyped or in another format, correct it"
+        )
+    return stamps
+
+
+def _written(column: pa.ChunkedArray, name: str, first_row: int, origin: str, dayfirst: bool | None) -> Stamps:
+    """Dates as text or digits: parse each distinct one once."""
     if pa.types.is_floating(column.type) or pa.types.is_integer(column.type):
         column = column.cast(pa.int64(), safe=False)
     encoded = column.cast(pa.string()).combine_chunks().dictionary_encode()
@@ -126,7 +139,7 @@ def _parse(texts: pd.Series, at, origin: str, dayfirst: bool | None) -> np.ndarr
     if digits.all() and texts.str.len().iloc[0] in _EPOCH_UNITS:
         unit = _EPOCH_UNITS[int(texts.str.len().iloc[0])]
         return texts.astype("int64").to_numpy().astype(f"datetime64[{unit}]").astype("datetime64[us]")
-    best = pd.to_datetime(texts, format="ISO8601", errors="coerce")
+    best = _iso(texts)
     orders = {True: _DAY_FIRST, False: _MONTH_FIRST, None: (*_MONTH_FIRST, *_DAY_FIRST)}[dayfirst]
     complete = [best] if best.notna().all() else []
     for form in (*orders, *_OTHERS):
@@ -139,9 +152,10 @@ def _parse(texts: pd.Series, at, origin: str, dayfirst: bool | None) -> np.ndarr
             complete.append(tried)
     if not complete:
         code = int(np.argmax(best.isna().to_numpy()))
+        shown = " ".join(texts.iloc[code].split())[:40]
         raise DataError(
-            f"{origin}: '{texts.iloc[code]}' is no date ({at(code)}), expected all rows in one format such as "
-            "2020-01-31; correct or delete the row"
+            f"{origin}: '{shown}' is no date ({at(code)}), expected all rows in one format such as 2020-01-31; correct "
+            "or delete the row"
         )
     if len(complete) > 1 and not (complete[0] == complete[1]).all():
         raise DataError(
@@ -149,6 +163,18 @@ def _parse(texts: pd.Series, at, origin: str, dayfirst: bool | None) -> np.ndarr
             "which; pass dayfirst=True or dayfirst=False (--dayfirst yes|no), or write them as 2020-01-31"
         )
     return complete[0].to_numpy().astype("datetime64[us]")
+
+
+def _iso(texts: pd.Series) -> pd.Series:
+    try:
+        return pd.to_datetime(texts, format="ISO8601", errors="coerce")
+    except ValueError:  # a stray offset in some of them, which are then no dates
+        return pd.Series([_iso_or_nothing(text) for text in texts], index=texts.index, dtype="datetime64[us]")
+
+
+def _iso_or_nothing(text: str) -> pd.Timestamp | None:
+    stamp = pd.to_datetime(text, format="ISO8601", errors="coerce")
+    return None if pd.isna(stamp) or stamp.tz is not None else stamp
 
 
 def _try(texts: pd.Series, form: str) -> pd.Series:

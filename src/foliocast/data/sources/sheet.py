@@ -304,8 +304,9 @@ def _parsed(texts: np.ndarray, name: str, first_row: int, origin: str) -> list[f
                 out.append(float(text))
                 continue
             except ValueError:
+                shown = " ".join(text.split())[:40]
                 raise DataError(
-                    f"{origin}: '{text[:40]}' is no number (row {first_row + i}, column '{name}'), expected a price or "
+                    f"{origin}: '{shown}' is no number (row {first_row + i}, column '{name}'), expected a price or "
                     "volume; correct the cell, or remove the column"
                 ) from None
         sign = found[1] or found[4]
