@@ -14,7 +14,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from scipy.linalg import LinAlgError, cho_factor, cho_solve, lu_factor, lu_solve
 
-from foliocast.portfolio.pieces import Block, Iterate, Pair, Step
+from foliocast.portfolio.pieces import Block, Iterate, Pair, Peak, Step, Tail, Trade
 from foliocast.portfolio.products import Products
 
 
@@ -97,7 +97,9 @@ def solve(
             if gap <= 1e-6 * scale and engine.primal_residual <= 1e-8:
                 found = engine.outcome(iteration, trace)
                 best = found if best is None or found.gap < best.gap else best
-                if (gap <= tol * scale and found.gap <= 10 * tol * scale) or gap <= 1e-4 * tol * scale:
+                if (gap <= tol * scale and found.gap <= 10 * tol * scale) or (
+                    gap <= 1e-4 * tol * scale and engine.dual_residual <= tol
+                ):
                     break
             try:
                 moved = engine.advance(rough=gap > rough_above * scale)
@@ -131,8 +133,7 @@ class _Engine:
         self.bends = any(block.bends for block in self.blocks)
         # steps may differ in length for the primal and the dual only where nothing is quadratic
         self.split = not self.bends and all(
-            type(block).__name__ in ("Tail", "Peak", "Trade") and not getattr(block, "square", False)
-            for block in self.blocks
+            isinstance(block, Peak | Trade) or (isinstance(block, Tail) and not block.square) for block in self.blocks
         )
         levels = [block for block in self.blocks if block.extra]
         self.n = self.n_assets + len(levels)
@@ -152,13 +153,16 @@ class _Engine:
             block.at = self.n_assets + i
             x[block.at] = block.level(self.it.rho)
         self.nu = np.zeros(len(p.level))
-        count = self.has_low.sum() + self.has_up.sum() + len(p.limits) + 2 * len(p.blocks) * p.ops.shape[0] ** 0
-        count += sum(p.ops.shape[0] for block in self.blocks if type(block).__name__ in ("Tail", "Peak"))
-        mu = mu_share / max(float(count), 1.0)
-        self.slack = np.maximum(p.limits - self._linear()[1:], 1.0)
-        self.lam = np.full(len(p.limits), 0.1)
+        count = int(self.has_low.sum() + self.has_up.sum()) + len(p.limits)
+        count += sum(p.ops.shape[0] for block in self.blocks if isinstance(block, Tail | Peak))
+        mu = mu_share / max(count, 1)
+        self.lam = np.ones(len(p.limits))
+        rows = self._linear()[1:]
         for block, omega in zip(self.blocks, self.omega()):
             block.start(self.it, omega, mu)
+            block.look(Iterate(x, self.it.rho, self.n_assets, np.zeros(p.ops.shape[0])), omega)
+            rows = rows + block.coef[1:] * block.value
+        self.slack = np.maximum(p.limits - rows, 0.1)
         self.low_dual = np.where(self.has_low, mu / np.where(self.has_low, x - self.lower, 1.0), 0.0)
         self.up_dual = np.where(self.has_up, mu / np.where(self.has_up, self.upper - x, 1.0), 0.0)
 
@@ -238,7 +242,7 @@ class _Engine:
         """Solve ``[H B'; B -E] [dx; dm] = [g; r]``, refined against the curvature of every scenario."""
         dx, dm = self._once(g, r)
         dx, dm = self._once(g, r)
-        goal = min(1e-12 * (np.linalg.norm(g) + np.linalg.norm(r)), 1e-10)
+        goal = min(1e-12 * float(np.linalg.norm(g) + np.linalg.norm(r)), 1e-10)
         best = np.inf
         for _ in range(4):
             miss_g = g - self._curvature(dx) - dm @ self.border
@@ -390,13 +394,10 @@ def _inside(p: Program, start: np.ndarray | None) -> np.ndarray:
     low, up = p.lower, p.upper
     n = len(low)
     reach = 1.0 / n
-    middle = np.where(
-        np.isfinite(low) & np.isfinite(up),
-        np.where(up - low < 4 * reach, 0.5 * (low + up), np.clip(0.0, low + reach, up - reach)),
-        np.where(
-            np.isfinite(low), np.maximum(low + reach, 0.0), np.where(np.isfinite(up), np.minimum(up - reach, 0), 0.0)
-        ),
-    )
+    both = np.isfinite(low) & np.isfinite(up)
+    narrow = both & (np.where(both, up, 0.0) - np.where(both, low, 0.0) < 4 * reach)
+    middle = np.minimum(np.maximum(0.0, low + reach), up - reach)
+    middle[narrow] = 0.5 * (low[narrow] + up[narrow])
     w = middle if start is None else 0.9 * np.clip(start, low, up) + 0.1 * middle
     if not len(p.level):
         return w

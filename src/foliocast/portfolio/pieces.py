@@ -123,7 +123,8 @@ class Tail(Block):
 
     def level(self, rho: np.ndarray) -> float:
         order = np.argsort(rho)
-        return float(-rho[order[min(np.searchsorted(np.cumsum(self.q[order]), 1.0), len(rho) - 1)]])
+        edge = min(int(np.searchsorted(np.cumsum(self.q[order]), 1.0)), len(rho) - 1)
+        return float(-rho[order[edge]])
 
     def _gap(self, it: Iterate) -> np.ndarray:
         """``rho + t``: what is left above the level, negative in the tail."""
@@ -390,14 +391,15 @@ class Trade(Block):
         return float(np.abs(self._miss).max(initial=0.0))
 
     def minorant(self, it: Iterate, omega: float) -> tuple[float, np.ndarray]:
-        """``k|d| >= s d`` for |s| <= k, and ``c u^1.5`` lies above its tangent."""
+        """``k|d| + c|d|^1.5 >= s d - conjugate(s)`` for every slope s (at most k where c = 0)."""
+        s = (self.y - self.z) / omega
+        flat = self.c <= 0
+        s[flat] = np.clip(s[flat], -self.k[flat], self.k[flat])
+        root = np.zeros(len(s))
+        root[~flat] = np.maximum(np.abs(s) - self.k, 0.0)[~flat] / (1.5 * self.c[~flat])
         beta = np.zeros(it.n_assets)
-        gap = it.w[self.which] - self.ref
-        slope = omega * (self.k + 1.5 * self.c * np.sqrt(np.abs(gap)))
-        pull = np.clip(self.y - self.z, -slope, slope)
-        beta[self.which] = pull
-        tangent = -0.5 * omega * self.c * np.abs(gap) ** 1.5  # c u^1.5 - 1.5 c u^.5 u at |gap|
-        return float(tangent.sum() - pull @ self.ref), beta
+        beta[self.which] = omega * s
+        return -omega * float((0.5 * self.c * root**3).sum() + s @ self.ref), beta
 
 
 class Quadratic(Block):

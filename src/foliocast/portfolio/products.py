@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from scipy.linalg.blas import dsyrk, ssyrk
@@ -102,7 +102,7 @@ class TorchProducts:
         self.scale = scale
         self.offset = None if offset is None else offset / scale
 
-    def _there(self, values: np.ndarray) -> object:
+    def _there(self, values: np.ndarray) -> Any:
         return self._torch.as_tensor(np.ascontiguousarray(values), device=self._device)
 
     def dot(self, w: np.ndarray) -> np.ndarray:
@@ -116,7 +116,7 @@ class TorchProducts:
         return (self._returns.T @ self._there(y / self.scale)).cpu().numpy()
 
     def gram(self, d: np.ndarray, rough: bool = False) -> np.ndarray:
-        block = self._returns * self._there(np.sqrt(d) / self.scale)[:, None]  # type: ignore[index]
+        block = self._returns * self._there(np.sqrt(d) / self.scale)[:, None]
         return (block.T @ block).cpu().numpy()
 
 
