@@ -12,7 +12,8 @@ from foliocast.core.conditions import Condition
 from foliocast.stats.conditioning import meet, nearest_totals
 from foliocast.stats.volatility import VolatilityFilter
 
-OVERSAMPLE = 8  # paths drawn for each one kept when totals are given
+OVERSAMPLE = 8  # paths drawn for each one kept when totals are given; fewer for hundreds of assets
+POOL_WIDTH = 1000  # assets x oversampling
 
 
 @dataclass(frozen=True)
@@ -84,7 +85,8 @@ def path_sampler(law: PathLaw, horizon: int, condition: Condition) -> Callable[[
             return np.expm1(simulate_log(law, n, horizon, rng))
         if horizon == 1 or len(totals) == 0:
             return np.expm1(simulate_log(law, n, horizon, rng, points))
-        pool = [simulate_log(law, n, horizon, rng, points if any_point else None) for _ in range(OVERSAMPLE)]
+        rounds = max(2, min(OVERSAMPLE, POOL_WIDTH // len(law.mean)))
+        pool = [simulate_log(law, n, horizon, rng, points if any_point else None) for _ in range(rounds)]
         near = np.concatenate(pool)
         near = near[nearest_totals(near, condition, n)]
         given = np.broadcast_to(points, near.shape).copy()

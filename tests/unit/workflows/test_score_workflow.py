@@ -17,15 +17,15 @@ from markets import make_panel
 
 @pytest.fixture(scope="module")
 def returns() -> pd.DataFrame:
-    """Volatility that triples every other quarter: a filter must win."""
+    """Volatility that grows tenfold every other quarter: a filter must win."""
     rng = np.random.default_rng(0)
-    scale = np.where((np.arange(900) // 63) % 2, 0.03, 0.01)[:, None]
+    scale = np.where((np.arange(900) // 63) % 2, 0.05, 0.005)[:, None]
     x = scale * rng.multivariate_normal(np.zeros(3), 0.5 * np.eye(3) + 0.5, size=900)
     return pd.DataFrame(x, index=pd.bdate_range("2012-01-02", periods=900), columns=list("ABC"))
 
 
 MODELS = {"iid": fc.BlockBootstrap(1.0), "filtered": fc.FilteredHistoricalSimulation("ewma")}
-SMALL = {"train": 400, "refit": 200, "every": 4, "n_scenarios": 100, "horizons": (1, 5)}
+SMALL = {"train": 400, "refit": 200, "every": 3, "n_scenarios": 100, "horizons": (1, 5)}
 
 
 def test_the_better_model_stands_first_and_the_test_says_so(returns: pd.DataFrame) -> None:
@@ -35,7 +35,7 @@ def test_the_better_model_stands_first_and_the_test_says_so(returns: pd.DataFram
     assert table.loc["filtered", "p_energy_1"] < 0.01
     assert table.loc["iid", "p_energy_1"] == 1.0
     assert table["cover_1"].between(0.8, 0.98).all()
-    assert (table["origins"] == len(range(400, 896, 4))).all()
+    assert (table["origins"] == len(range(400, 896, 3))).all()
 
 
 def test_every_origin_is_scored_once_and_nothing_looks_ahead(returns: pd.DataFrame) -> None:
