@@ -27,6 +27,7 @@ SAMPLES: dict[str, str] = {
     "sample": "6 technology stocks, daily OHLCV, 2013-2023 (the demo; same as sample:tech)",
     "sample:tech": "6 technology stocks, daily OHLCV, 2013-2023",
     "sample:sp500": "20 stocks of the S&P 500, daily adjusted closes, 1990-2022",
+    "sample:all": "the 25 stocks of tech and sp500 on their common days, daily adjusted closes, 2013-2022",
     "sample:index": "the S&P 500 index, daily closes, 1990-2022",
     "sample:factors": "5 factor ETFs (MTUM, QUAL, SIZE, USMV, VLUE), daily adjusted closes, 2014-2022",
 }
@@ -37,8 +38,17 @@ def load_sample(name: str = "sample") -> Panel:
     if name in ("sample", "sample:tech"):
         card = json.loads((_FOLDER / "tech.json").read_text())
         return read_file(_FOLDER / "tech.parquet").to_panel("sample", card["notice"])
+    if name == "sample:all":
+        return _joined(load_sample("sample:tech"), load_sample("sample:sp500"))
     bars = read_file(_skfolio_folder() / f"{_SKFOLIO[name][0]}.csv.gz")
     return bars.to_panel(name, f"{_SKFOLIO_NOTICE}{_SKFOLIO[name][1]}.")
+
+
+def _joined(first: Panel, second: Panel) -> Panel:
+    """Closes of both on their common days; an asset that is in both comes from the first."""
+    left, right = first.close(), second.close()
+    both = left.join(right.drop(columns=left.columns.intersection(right.columns)), how="inner")
+    return Panel.from_frames({"close": both}, name="sample:all", notice=f"{first.notice} {second.notice}")
 
 
 def _skfolio_folder() -> Path:

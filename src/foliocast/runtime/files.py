@@ -36,10 +36,14 @@ def whole_folder(path: Path) -> Iterator[Path]:
     aside = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
     try:
         yield aside
-        if path.exists():
-            shutil.rmtree(path)
         aside.chmod(0o755)
-        os.replace(aside, path)
+        if path.exists():
+            old = aside.with_name(f"{aside.name}.old")  # moved, not deleted: a kill here leaves the old one whole
+            os.replace(path, old)
+            os.replace(aside, path)
+            shutil.rmtree(old, ignore_errors=True)
+        else:
+            os.replace(aside, path)
     finally:
         shutil.rmtree(aside, ignore_errors=True)
 

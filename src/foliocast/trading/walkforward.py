@@ -310,8 +310,10 @@ def simulate(
         start=start,
         stop=stop,
     )
-    until = [fold.knowledge_until for fold in folds]
-    late = any(k is not None and k > fold.weights.index[0] for k, fold in zip(until, folds) if len(fold.weights))
+    first = [panel.times[fold.test[0] - 1] for fold in plan]
+    # A path-dependent strategy comes in one piece, with the cut-off of its last model.
+    known = zip((fold.knowledge_until for fold in folds), first if len(folds) == len(plan) else first[-1:])
+    late = any(until is not None and until > at for until, at in known)
     predictions = [fold.predictions for fold in folds if fold.predictions is not None]
     return replace(result, predictions=pd.concat(predictions) if predictions else None, contaminated=late)
 

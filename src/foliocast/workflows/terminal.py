@@ -23,19 +23,27 @@ _COLUMNS = (
 )
 
 
-def terminal_table(metrics: Mapping[str, Any]) -> Table:
-    """Strategies and baselines by Sharpe ratio, highest first, from the content of ``metrics.json``."""
+_NARROW = ("sharpe", "deflated_sharpe", "annual_return", "max_drawdown", "n_days")
+
+
+def terminal_table(metrics: Mapping[str, Any], width: int = 120) -> Table:
+    """Strategies and baselines by Sharpe ratio, highest first, from the content of ``metrics.json``.
+
+    A terminal of fewer than 120 columns gets fewer columns, not cut ones: the report has them all.
+    """
+    columns = [column for column in _COLUMNS if width >= 120 or column[0] in _NARROW]
     table = Table(title="Net of costs", title_justify="left", header_style="bold", pad_edge=False)
     table.add_column("Strategy", no_wrap=True)
-    for _, title, _, _ in _COLUMNS:
+    for _, title, _, _ in columns:
         table.add_column(title, justify="right", no_wrap=True)
     found = metrics.get("strategies") or {}
     for name in sorted(found, key=lambda key: -_value(found[key].get("sharpe"))):
         entry = found[name]
-        label = escape(name) + (" [dim]baseline[/dim]" if entry.get("baseline") else "")
+        label = f"[dim]{escape(name)}[/dim]" if entry.get("baseline") else f"[bold]{escape(name)}[/bold]"
         if entry.get("contaminated"):
             label += " [red]knew the future[/red]"
-        table.add_row(label, *(_cell(entry.get(key), unit, wide) for key, _, unit, wide in _COLUMNS))
+        cells = ((entry.get(key), unit, wide and (width >= 100 or key == "sharpe")) for key, _, unit, wide in columns)
+        table.add_row(label, *(_cell(*cell) for cell in cells))
     return table
 
 

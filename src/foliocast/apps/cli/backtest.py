@@ -49,7 +49,7 @@ def backtest(
             chosen = work.adjusted(load_config(config or "demo"), data, seed)
             done = work.run(chosen, out or Path("runs"), jobs=jobs, cluster=cluster, report=report)
     screen = console(as_json)
-    screen.print(terminal_table(done.metrics))
+    screen.print(terminal_table(done.metrics, screen.width))
     if done.notice:
         screen.print(f"[yellow]{done.notice}[/yellow]")
     screen.print(f"Audit: {'passed' if done.metrics['audit']['passed'] else '[red]FAILED[/red]'}", end="   ")

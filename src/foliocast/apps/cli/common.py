@@ -7,12 +7,15 @@ import json
 import os
 import sys
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+
+if TYPE_CHECKING:
+    from foliocast.core.panel import Panel
 
 Out = Annotated[
     Path | None, typer.Option("--out", help="Folder for what is written (default: runs/).", show_default=False)
@@ -126,6 +129,17 @@ def _tell_job(what: str, done: int, total: int) -> None:
         from foliocast.runtime.files import write_json
 
         write_json(Path(path), {"what": what, "done": done, "total": total})
+
+
+def panel_of(data: str | None, assets: Iterable[str] | None) -> Panel:
+    """The data named, else the smallest embedded sample that holds the assets."""
+    from foliocast.data import load_panel
+
+    panel = load_panel(data or "sample")
+    if data is None and assets is not None and not set(assets) <= set(panel.assets):
+        joined = load_panel("sample:all")
+        panel = joined if set(assets) <= set(joined.assets) else panel
+    return panel
 
 
 def parse_weights(text: str) -> dict[str, float]:

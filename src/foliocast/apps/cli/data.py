@@ -48,6 +48,8 @@ def imported(
     allow_jumps: AllowJumps = False,
     gaps: Gaps = "refuse",
     overwrite: Overwrite = False,
+    dayfirst: Annotated[str | None, typer.Option(help="yes or no: 03/04/2020 is 3 April.", show_default=False)] = None,
+    timezone: Annotated[str | None, typer.Option(help="IANA zone of intraday times.", show_default=False)] = None,
     licence: Annotated[str, typer.Option(help="What may be done with the data; kept beside them.")] = "",
     as_json: Json = False,
 ) -> Any:

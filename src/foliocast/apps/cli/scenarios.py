@@ -7,7 +7,18 @@ from typing import Annotated, Any
 
 import typer
 
-from foliocast.apps.cli.common import Data, Jobs, Json, Out, Seed, console, guarded, parse_weights, progress
+from foliocast.apps.cli.common import (
+    Data,
+    Jobs,
+    Json,
+    Out,
+    Seed,
+    console,
+    guarded,
+    panel_of,
+    parse_weights,
+    progress,
+)
 
 Assets = Annotated[
     str | None, typer.Option("--assets", "-a", help="Comma-separated; default: all.", show_default=False)
@@ -61,11 +72,10 @@ def simulate(
     Every model meets what is given exactly; the other assets follow from the joint law. With --out the scenarios are
     written as Parquet (scenario, step, one column an asset).
     """
-    import foliocast
     from foliocast.workflows import simulate as work
 
-    panel = foliocast.load_panel(data or "sample")
     chosen = None if assets is None else [a.strip() for a in assets.split(",") if a.strip()]
+    panel = panel_of(data, chosen)
     if score:
         return _scorecard(panel if chosen is None else panel.select(chosen), model, seed or 0, jobs, out, as_json)
     fixed = _given(given, given_file)
