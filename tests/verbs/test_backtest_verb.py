@@ -126,7 +126,7 @@ def test_killed_at_any_moment_it_resumes_to_the_same_bits(config: Path, run: tup
         process = subprocess.Popen(
             arguments, env=_env(tmp_path / f"home{pause}"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
         )
-        for _ in range(600):
+        for _ in range(6000):
             if len(list(out.glob("*/folds/*/*"))) >= pause and list(out.glob("*/run.json")):
                 break
             time.sleep(0.02)

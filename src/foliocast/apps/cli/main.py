@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from foliocast.apps.cli import backtest, data, forecast, scenarios, serve
+from foliocast.apps.cli import backtest, data, forecast, generate, scenarios, serve
 from foliocast.runtime.compute import one_thread
 
 EPILOG = (
@@ -27,8 +27,9 @@ app = typer.Typer(
 )
 app.add_typer(data.app, name="data")
 app.add_typer(backtest.runs_app, name="runs")
-for register in (backtest.register, forecast.register, scenarios.register, serve.register):
-    register(app)
+VERBS = (backtest, forecast, scenarios, generate, serve)
+for verb in VERBS:
+    verb.register(app)
 
 
 def _version(show: bool) -> None:
