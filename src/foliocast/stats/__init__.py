@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import importlib
+import sys
+from types import ModuleType
 from typing import Any
 
 _MODULES: dict[str, tuple[str, ...]] = {
@@ -74,6 +76,7 @@ _MODULES: dict[str, tuple[str, ...]] = {
         "var_es",
         "variogram_score",
     ),
+    "fidelity": ("compare_facts", "coverage_precision", "facts", "memorisation"),
 }
 _HOME = {name: module for module, names in _MODULES.items() for name in names}
 
@@ -90,3 +93,14 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted({*globals(), *_HOME})
+
+
+class _Package(ModuleType):
+    """Importing a submodule must not put it in the place of a function of the same name (`volatility`)."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        if not (isinstance(value, ModuleType) and name in _HOME):
+            super().__setattr__(name, value)
+
+
+sys.modules[__name__].__class__ = _Package

@@ -77,3 +77,12 @@ def test_drift_shrinks_noise_and_keeps_what_is_plain() -> None:
     np.testing.assert_array_equal(expected_drift(noise, "sample"), noise.mean(axis=0))
     with pytest.raises(ConfigError, match="choose one of shrunk"):
         expected_drift(noise, "momentum")
+
+
+def test_modules_do_not_hide_the_functions_of_their_name() -> None:
+    import foliocast as fc
+    import foliocast.stats.correlation
+    import foliocast.stats.volatility
+
+    assert fc.stats.volatility(np.array([0.01, -0.01, 0.02])) > 0
+    np.testing.assert_allclose(fc.stats.correlation(4 * SIGMA), SIGMA)
