@@ -83,9 +83,9 @@ def test_volatility_of_the_paths_answers_to_the_state(model: DiffusionScenarios,
 def test_same_seed_same_bits_whatever_the_threads(model: DiffusionScenarios, returns: pd.DataFrame, jobs: int) -> None:
     other = clone(model).set_params(n_jobs=jobs)
     other.__dict__.update({k: v for k, v in model.__dict__.items() if k.endswith("_")})
-    base = model.simulate(returns, 5, 1100, random_state=3).returns
-    assert np.array_equal(other.simulate(returns, 5, 1100, random_state=3).returns, base)
-    assert not np.array_equal(other.simulate(returns, 5, 1100, random_state=4).returns, base)
+    base = model.simulate(returns, 5, 3500, random_state=3).returns
+    assert np.array_equal(other.simulate(returns, 5, 3500, random_state=3).returns, base)
+    assert not np.array_equal(other.simulate(returns, 5, 3500, random_state=4).returns, base)
 
 
 def test_fitting_twice_gives_the_same_model(returns: pd.DataFrame) -> None:
@@ -103,6 +103,8 @@ def test_a_total_is_met_and_the_others_respond(model: DiffusionScenarios, return
     expected = np.cov(free.T)[0, 1] / free[:, 0].var() * -0.12
     assert total[:, 1].mean() == pytest.approx(expected, rel=0.35)
     assert s.returns[:, :, 0].std() > 0.003  # paths differ though their ends agree
+    one = model.simulate(returns, 10, 1, given={"A": -0.12, "C": 0.05}, random_state=1).cumulative()
+    assert np.allclose(one[0, [0, 2]], [-0.12, 0.05])
 
 
 def test_a_path_is_met_and_the_slope_is_that_of_the_correlation(

@@ -21,7 +21,7 @@ from foliocast.models.diffusion.samplers import sampler_named
 from foliocast.stats.conditioning import meet
 
 PATCH = 10  # bars of a token; windows are whole patches, in training and in sampling
-GROUP = 500  # windows denoised at once: their tensors stay in the cache
+GROUP = 10_000  # windows times assets denoised at once: their tensors stay in the cache, and memory bounded
 LONGEST = 3.0  # a log return beyond is not simulated: exp would turn a far tail into an infinite price
 PASSES = 3  # the volatility along a conditioned path depends on the path
 
@@ -59,8 +59,10 @@ class PathSampler:
         def run(n: int, rng: np.random.Generator) -> np.ndarray:
             if condition.empty:
                 return np.expm1(_clip(self._free(start, n, horizon, rng)))
-            log_paths = self._given(start, n, horizon, condition, rng)
-            returns = np.expm1(meet(log_paths, condition))
+            log_paths, sigma = self._given(start, n, horizon, condition, rng)
+            size = sigma.mean(axis=0)
+            covariance = start.correlation * size[:, :, None] * size[:, None, :]
+            returns = np.expm1(meet(log_paths, condition, covariance))
             fixed = np.isfinite(condition.path)
             returns[:, fixed] = condition.path[fixed]
             return returns
@@ -78,8 +80,13 @@ class PathSampler:
             walk.along(start, z, paths[:, first : first + length])
         return paths
 
-    def _given(self, start: Origin, n: int, horizon: int, condition: Condition, rng: np.random.Generator) -> np.ndarray:
-        """Log returns with the condition met but for what the recursion still shifts; one window, a few passes."""
+    def _given(
+        self, start: Origin, n: int, horizon: int, condition: Condition, rng: np.random.Generator
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Log returns with the condition met but for what the recursion still shifts, and the volatility of each bar.
+
+        One window, a few passes.
+        """
         seed = int(rng.integers(2**63))
         paths = np.empty((n, horizon, len(start.slow)))
         walk = _Walk.begin(start, n)
@@ -89,7 +96,7 @@ class PathSampler:
             window = _window(condition, fixed, sigma)
             z = self._innovations(start, _Walk.begin(start, n), window, n, np.random.default_rng(seed))
             sigma = _Walk.begin(start, n).along(start, z, paths, fixed)
-        return paths
+        return paths, sigma
 
     # ---- innovations
     def _innovations(self, start: Origin, walk: _Walk, window: Window, n: int, rng: np.random.Generator) -> np.ndarray:
@@ -98,14 +105,15 @@ class PathSampler:
         The network has only seen windows of whole patches: shorter ones are drawn as such and cut.
         """
         wanted, window = window.length, window.padded(PATCH)
-        groups = range(0, n, GROUP)
+        size = max(16, GROUP // len(start.slow))
+        groups = range(0, n, size)
         seeds = rng.integers(2**63, size=len(groups))
         state = torch.from_numpy(state_now(start, walk.sigma(start) / start.scale, walk.recent))
         prior = GaussianPrior.of(torch.from_numpy(start.correlation).float())
         out = np.empty((n, wanted, len(start.slow)), dtype=np.float32)
 
         def one(k: int) -> None:
-            rows = slice(groups[k], min(groups[k] + GROUP, n))
+            rows = slice(groups[k], min(groups[k] + size, n))
             noise = torch.Generator().manual_seed(int(seeds[k]))
             x = torch.randn((rows.stop - rows.start, window.length, len(start.slow)), generator=noise)
             own = state if len(state) == 1 else state[rows]
