@@ -44,9 +44,11 @@ def show(scores: pd.DataFrame, title: str) -> None:
         print(f"| advantage over {rival} | {cells} |")
 
 
-def model(folder: Path, split: Split) -> FundGenerator:
+def model(folder: Path, split: Split, vae_epochs: int = 3) -> FundGenerator:
     if not folder.exists():
-        FundGenerator().fit(split.train, lambda part, row: print(part, row, flush=True)).save(folder)
+        FundGenerator(vae_epochs=vae_epochs).fit(split.train, lambda part, row: print(part, row, flush=True)).save(
+            folder
+        )
     return FundGenerator.load(folder)
 
 
@@ -120,7 +122,7 @@ def berkshire(corpus: FundCorpus, folder: Path) -> None:
     early = (f["known_at"] < "2023-08-14").to_numpy()
     for title, keep in (("earlier filings", early), ("prompt only", early & (f["manager"] != "buffett").to_numpy())):
         part = Split(corpus.select(keep), corpus.select(np.array([row])))
-        generator = model(folder.with_name(f"{folder.name}-berkshire-{title.split()[0]}"), part)
+        generator = model(folder.with_name(f"{folder.name}-berkshire-{title.split()[0]}"), part, 1)
         truth = corpus.holdings(row)
         prompts = {
             "words": "Buffett, closed-end fund, value, large-cap, Jun 2023",
@@ -144,6 +146,7 @@ def validity(generator: FundGenerator, count: int) -> None:
     rng = np.random.default_rng(11)
     words = generator.vocabulary_.words
     spans = generator.securities_
+    index = pd.Index(list(spans.tickers))
     worst, outside, broken, made = 0.0, 0, 0, 0
     for k in range(count):
         said = {
@@ -166,18 +169,15 @@ def validity(generator: FundGenerator, count: int) -> None:
             steps=6,
         )
         w = books.to_numpy()
-        at = (
-            [spans.tickers.index(t) for t in books.columns]
-            if k % 50 == 0
-            else pd.Index(spans.tickers).get_indexer(books.columns)
-        )
+        at = index.get_indexer(books.columns)
         worst = max(worst, float(np.abs(w.sum(axis=1) - 1).max()))
         outside += int((~spans.at(date)[at]).sum())
         tech = w[:, spans.sector[at] == 9].sum()
         broken += int((w < 0).any() or w.max() > cap + 1e-12 or tech > limit + 1e-12 or (w > 0).sum() != n)
         made += 1
     print(
-        f"\n{made} random prompts: |sum - 1| at most {worst:.1e}, {outside} names outside the universe, {broken} limits broken"
+        f"\n{made} random prompts: |sum - 1| at most {worst:.1e}, "
+        f"{outside} names outside the universe, {broken} limits broken"
     )
 
 

@@ -5,14 +5,17 @@ python scripts/train_funds.py DATA --out src/foliocast/models/funds/weights/defa
 
 from __future__ import annotations
 
-import sys
+import argparse
+import time
 from pathlib import Path
 
 import pandas as pd
+import torch
 
 from foliocast.data.funds import FundCorpus, build_corpus, canonical_ticker
 from foliocast.data.sources.holdings import Holdings, combine, from_table, map_tickers, read_ishares, read_plain
 from foliocast.features.funds import sector_name
+from foliocast.models.funds.generator import FundGenerator
 
 LAST = pd.Timestamp("2024-12-31")
 PERMANENT = ["buffett", "munger", "watsa", "gayner", "bloomstran"]
@@ -148,6 +151,26 @@ def _prices(folder: Path) -> pd.DataFrame:
     return long.pivot(index="date", columns="ticker", values="close").loc["2011":]
 
 
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("data", type=Path, help="folder of development data")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the model")
+    parser.add_argument("--corpus", type=Path, help="also save the corpus there")
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    corpus = assemble(args.data)
+    if args.corpus is not None:
+        corpus.save(args.corpus)
+    print(f"{len(corpus)} filings of {corpus.filings['fund'].nunique()} funds, {len(corpus.securities)} securities")
+    started = time.time()
+
+    def report(part: str, row: dict[str, float]) -> None:
+        took = f"{time.time() - started:.0f} s, {time.process_time():.0f} s of processor"
+        print(f"{part} {row['epoch']:.0f}: {row['train_loss']:.4f} ({took})", flush=True)
+
+    card = FundGenerator().fit(corpus, report).save(args.out)
+    print(f"saved to {args.out}: knows filings up to {card.knowledge_until}")
+
+
 if __name__ == "__main__":
-    corpus = assemble(Path(sys.argv[1]))
-    print(corpus.filings.describe().T.to_string())
+    main()

@@ -41,7 +41,7 @@ class GenerateOptions:
     n_holdings: int | None = None
     sector_caps: Mapping[str, float] = field(default_factory=dict)
     guidance: float = 1.0
-    diversity: float = 0.7
+    diversity: float = 0.5
     model: str = "default"
     corpus: str | None = None
     decide_at: str | None = None

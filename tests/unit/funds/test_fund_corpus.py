@@ -185,3 +185,19 @@ def test_tokens_say_what_was_said_and_nothing_else() -> None:
     assert np.isnan(numbers[1]).all()
     assert (words[0] != 0).sum() == 1
     assert np.isfinite(numbers[0]).sum() == 1
+
+
+def test_unknown_parts_are_read_by_meaning_if_an_encoder_is_there() -> None:
+    from foliocast.models.funds.text import understand
+
+    meanings = {"computers chips": "tech", "cheap": "value", "blue cheese": "moon"}
+
+    def encode(sentences: list[str]) -> np.ndarray:
+        names = ["tech", "value", "moon"]
+        return np.array([[float(meanings.get(s, s) == n) for n in names] for s in sentences])
+
+    said = VOCABULARY.parse("computers and chips, cheap companies, blue cheese")
+    assert len(said.unknown) == 3
+    found = understand(said, VOCABULARY, encode)
+    assert found.fields == {"sector": "technology", "style": "value"}
+    assert found.unknown == ("blue cheese",)

@@ -158,7 +158,7 @@ def _shares(totals: np.ndarray, room: np.ndarray) -> np.ndarray:
 
 
 def shaped(
-    weights: np.ndarray, sector: np.ndarray, top_weight: float | None, sectors: Mapping[str, float], rounds: int = 12
+    weights: np.ndarray, sector: np.ndarray, top_weight: float | None, sectors: Mapping[str, float], rounds: int = 30
 ) -> np.ndarray:
     """Weights with the top weight and sector weights a prompt states, as far as the securities chosen allow.
 

@@ -128,7 +128,7 @@ class FundGenerator(Saveable, BaseEstimator):
         vae_epochs: int = 3,
         tower_epochs: int = 12,
         latent_epochs: int = 40,
-        strength: float = 50.0,
+        strength: float = 30.0,
         random_state: int = 0,
     ) -> None:
         self.latent = latent
@@ -195,7 +195,7 @@ class FundGenerator(Saveable, BaseEstimator):
     @torch.no_grad()
     def generate(
         self,
-        prompt: str | Mapping[str, object],
+        prompt: str | Mapping[str, object] | Prompt,
         n: int = 8,
         random_state: int | np.random.Generator = 0,
         *,
@@ -206,7 +206,7 @@ class FundGenerator(Saveable, BaseEstimator):
         n_holdings: int | None = None,
         sector_caps: Mapping[str, float] | None = None,
         guidance: float = 1.0,
-        diversity: float = 0.7,
+        diversity: float = 0.5,
         steps: int = 16,
         return_trajectory: bool = False,
     ) -> Any:
@@ -214,7 +214,7 @@ class FundGenerator(Saveable, BaseEstimator):
 
         Parameters
         ----------
-        prompt : str or mapping
+        prompt : str, mapping or Prompt
             Words and ``key=value`` pairs, separated by commas: ``"Buffett, Value, Large-Cap, Sep 2023"``,
             ``"style=growth, n=20, technology=40%"``. What is not understood is in ``attrs["unknown"]``.
         n : int
@@ -280,9 +280,11 @@ class FundGenerator(Saveable, BaseEstimator):
         names = [scene.securities.tickers[c] for c in scene.columns[held]]
         return out, Trajectory(np.array([belief.sigma for belief in believed]), path, tuple(names))
 
-    def read(self, prompt: str | Mapping[str, object]) -> Prompt:
-        """What the model understands of a prompt."""
+    def read(self, prompt: str | Mapping[str, object] | Prompt) -> Prompt:
+        """What the model understands of a prompt (see `text.understand` for reading the rest by meaning)."""
         self._check_fitted()
+        if isinstance(prompt, Prompt):
+            return prompt
         return self.vocabulary_.parse(prompt)
 
     def reconstruct(
@@ -317,7 +319,7 @@ class FundGenerator(Saveable, BaseEstimator):
         if not hasattr(self, "network_"):
             raise ConfigError('the fund generator is not fitted: FundGenerator.load("default"), or fit(corpus)')
 
-    def _read(self, prompt: str | Mapping[str, object], date: object, n_holdings: int | None) -> Prompt:
+    def _read(self, prompt: str | Mapping[str, object] | Prompt, date: object, n_holdings: int | None) -> Prompt:
         said = self.read(prompt)
         when = said.date
         if date is not None:
@@ -407,7 +409,7 @@ class FundGenerator(Saveable, BaseEstimator):
     ) -> np.ndarray:
         """From decoded weights to a portfolio of the stated or generated shape that keeps the limits."""
         sector = scene.securities.sector[scene.columns].astype(int)
-        stated = {s: v for s, v in said.numbers.items() if s in SECTORS}
+        stated = self._stated(raw, sector, said)
         n, top = (unscaled(name, value) for name, value in zip(SHAPE, shape))
         if limits.n_holdings is not None:
             n = limits.n_holdings
@@ -419,6 +421,18 @@ class FundGenerator(Saveable, BaseEstimator):
         out = np.zeros(len(raw))
         out[held] = enforce(np.maximum(weights, TINY), sector[held], limits)
         return out / out.sum()
+
+    @staticmethod
+    def _stated(raw: np.ndarray, sector: np.ndarray, said: Prompt) -> dict[str, float]:
+        """Sector weights the prompt gives. A sector *word* means by definition more than 35 % (`descriptive`); where
+        the decoder proposes less, the sector gets the half that such funds have on average."""
+        stated = {s: v for s, v in said.numbers.items() if s in SECTORS}
+        word = said.fields.get("sector", "")
+        if word and word not in stated:
+            share = raw[sector == SECTORS.index(word)].sum() / max(raw[sector >= 0].sum(), TINY)
+            if share < 0.35:
+                stated[word] = max(0.0, min(0.5, 1.0 - sum(stated.values())))
+        return stated
 
     @staticmethod
     def _preferred(raw: np.ndarray, sector: np.ndarray, stated: Mapping[str, float]) -> np.ndarray:
