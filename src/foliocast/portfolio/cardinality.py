@@ -112,7 +112,7 @@ def _reach(lower: np.ndarray, upper: np.ndarray, rest: tuple[t.Constraint, ...])
     upper = np.minimum(upper, min(gross, total if (lower >= 0).all() else np.inf))
     if not (np.isfinite(lower).all() and np.isfinite(upper).all()):
         raise ConfigError(
-            "cardinality and smallest sizes need finite bounds on the weights: add LongOnly and Budget, Bounds or Leverage"
+            "cardinality and smallest sizes need bounded weights: add LongOnly and Budget, Bounds or Leverage"
         )
     return lower, upper
 

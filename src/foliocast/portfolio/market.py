@@ -43,6 +43,7 @@ class Market:
         self.held = np.zeros(self.n, dtype=bool)
         self.base = np.zeros(self.n)
         self.device: str | None = None
+        self.flat_tails = False  # try EVaR at the limit where all of its tail loses the same
 
     @classmethod
     def of(cls, scenarios: ScenarioSet, previous: pd.Series | np.ndarray | None = None) -> Market:

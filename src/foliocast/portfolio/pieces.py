@@ -260,13 +260,17 @@ def _capped(y: np.ndarray, cap: np.ndarray, total: float) -> np.ndarray:
 
 
 class Peak(Block):
-    """Largest loss over the scenarios: ``t`` with ``t >= -rho``."""
+    """Largest loss over the scenarios: ``t`` with ``t >= -rho``.
+
+    ``within = (p, entropy)`` lets it stand for EVaR where that is attained at its limit t = 0: the largest loss bounds
+    EVaR from above, and multipliers within that relative entropy of p bound it from below.
+    """
 
     extra = True
 
-    def __init__(self, coef: np.ndarray, ops: Products) -> None:
+    def __init__(self, coef: np.ndarray, ops: Products, within: tuple[np.ndarray, float] | None = None) -> None:
         super().__init__(coef)
-        self.ops = ops
+        self.ops, self.within = ops, within
 
     def level(self, rho: np.ndarray) -> float:
         return float(-rho.min() + 0.5 * rho.std() + 1e-6)
@@ -314,7 +318,10 @@ class Peak(Block):
         self.y = self.y + dual * self._steps[1]
 
     def minorant(self, it: Iterate, omega: float) -> tuple[float, np.ndarray]:
-        y = self.y * (omega / self.y.sum())
+        share = self.y / self.y.sum()
+        if self.within is not None and float(share @ np.log(share / self.within[0])) > self.within[1]:
+            return -np.inf, np.zeros(self.ops.shape[1])
+        y = share * omega
         offset = getattr(self.ops, "offset", None)
         return (0.0 if offset is None else -float(y @ offset)), -self.ops.tdot(y)
 
@@ -474,32 +481,6 @@ class Growth(Block):
         return omega * self.value - float(beta @ it.w), beta
 
 
-class Entropic(Block):
-    """``log(sum p exp(-theta rho)) / theta``: the entropic risk measure (Foellmer and Schied, 2002)."""
-
-    bends = True
-
-    def __init__(self, coef: np.ndarray, ops: Products, p: np.ndarray, theta: float) -> None:
-        super().__init__(coef)
-        self.ops, self.p, self.theta = ops, p, theta
-
-    def look(self, it: Iterate, omega: float) -> None:
-        log_mean, tilt = _tilted(self.p, -self.theta * it.rho)
-        self.value = log_mean / self.theta
-        self.grad = np.zeros(len(it.x))
-        self.grad[: it.n_assets] = -self.ops.tdot(tilt)
-        self.pull = omega * self.grad
-        it.curve += omega * self.theta * tilt
-
-    def condense(self, hessian: np.ndarray, it: Iterate, omega: float) -> None:
-        g = self.grad[: it.n_assets]
-        hessian[: it.n_assets, : it.n_assets] -= omega * self.theta * np.outer(g, g)
-
-    def minorant(self, it: Iterate, omega: float) -> tuple[float, np.ndarray]:
-        beta = self.pull[: it.n_assets]
-        return omega * self.value - float(beta @ it.w), beta
-
-
 def _tilted(p: np.ndarray, exponent: np.ndarray) -> tuple[float, np.ndarray]:
     """``log sum p exp(e)`` and the tilted probabilities, without overflow."""
     top = float(exponent.max())
@@ -509,50 +490,84 @@ def _tilted(p: np.ndarray, exponent: np.ndarray) -> tuple[float, np.ndarray]:
 
 
 class EntropicTail(Block):
-    """EVaR: ``t log(sum p exp(-rho / t)) - t log(1 - alpha)`` over t > 0 (Ahmadi-Javid, 2012)."""
+    """EVaR (Ahmadi-Javid, 2012), and the entropic risk measure (Foellmer and Schied, 2002) when ``theta`` is given.
 
-    extra = True
-    floor = 0.0
+    Both are ``max -y . rho`` over probabilities y: EVaR within a relative entropy of ``-log(1 - alpha)`` from p,
+    entropic risk at a price of 1 / theta for it. The y are kept as variables of their own and Newton's method works on
+    ``t log(y / p) + rho + s = 0``; on exponentials of rho it would overshoot.
+    """
+
     bends = True
 
-    def __init__(self, coef: np.ndarray, ops: Products, p: np.ndarray, alpha: float) -> None:
+    def __init__(
+        self, coef: np.ndarray, ops: Products, p: np.ndarray, alpha: float = 0.0, theta: float | None = None
+    ) -> None:
         super().__init__(coef)
-        self.ops, self.p, self.log_tail = ops, p, float(-np.log1p(-alpha))
+        self.ops, self.p, self.theta, self.log_tail = ops, p, theta, float(-np.log1p(-alpha))
 
-    def level(self, rho: np.ndarray) -> float:
-        return evar_level(rho, self.p, self.log_tail)
+    def _exact(self, rho: np.ndarray) -> tuple[float, np.ndarray, float]:
+        """Value, maximising y and t for these returns."""
+        t = evar_level(rho, self.p, self.log_tail) if self.theta is None else 1.0 / self.theta
+        log_mean, tilt = _tilted(self.p, -rho / t)
+        return t * (log_mean + (self.log_tail if self.theta is None else 0.0)), tilt, t
+
+    def start(self, it: Iterate, omega: float, mu: float) -> None:
+        _, self.y, self.t = self._exact(it.rho)
+        self.y = np.maximum(self.y, 1e-12 * self.p)
+        self.s = -float(self.y @ (self.t * np.log(self.y / self.p) + it.rho))
 
     def look(self, it: Iterate, omega: float) -> None:
-        n, t = it.n_assets, float(it.x[self.at])
-        log_mean, tilt = _tilted(self.p, -it.rho / t)
-        mean = float(tilt @ it.rho)
-        centred = it.rho - mean
-        self.value = t * (log_mean + self.log_tail)
-        both = self.ops.tdot(np.column_stack([tilt, tilt * centred]))
+        n, y = it.n_assets, self.y
+        self.value = self._exact(it.rho)[0]
+        log_ratio = np.log(y / self.p)
+        self._basis = np.ones((len(y), 1)) if self.theta is not None else np.column_stack([np.ones(len(y)), log_ratio])
+        self._miss = self.t * log_ratio + it.rho + self.s
+        self._pi = y / self.t
+        self._inner = self._basis.T @ (self._pi[:, None] * self._basis)
+        off = [1.0 - y.sum(), self.log_tail - float(y @ log_ratio)]
+        off[1] -= off[0]  # the entropy also answers to the sum of dy
+        self._off = np.array(off[: self._basis.shape[1]])
+        own = np.linalg.lstsq(self._inner, -(self._off + self._basis.T @ (self._pi * self._miss)), rcond=None)[0]
+        self._still = -self._pi * (self._miss + self._basis @ own)  # dy if rho stood still
+        columns = np.column_stack([y, self._pi[:, None] * self._basis, self._still])
+        both = self.ops.tdot(columns)
         self.grad = np.zeros(len(it.x))
         self.grad[:n] = -both[:, 0]
-        self.grad[self.at] = log_mean + self.log_tail + mean / t
         self.pull = omega * self.grad
-        it.curve += (omega / t) * tilt
-        self._mean, self._cross = both[:, 0], both[:, 1]
-        self._spread, self._t = float(tilt @ centred**2), t
+        self._mixed, self._push = both[:, 1:-1], omega * both[:, -1]
+        it.curve += omega * self._pi
 
     def condense(self, hessian: np.ndarray, it: Iterate, omega: float) -> None:
-        # rows (r, -rho/t), weighted by the tilt and taken about their mean
-        n, t = it.n_assets, self._t
-        hessian[:n, :n] -= (omega / t) * np.outer(self._mean, self._mean)
-        hessian[self.at, :n] -= (omega / t**2) * self._cross
-        hessian[:n, self.at] -= (omega / t**2) * self._cross
-        hessian[self.at, self.at] += (omega / t**3) * self._spread
+        n = it.n_assets
+        hessian[:n, :n] -= omega * self._mixed @ np.linalg.lstsq(self._inner, self._mixed.T, rcond=None)[0]
+
+    def rhs(self, targets: list[np.ndarray]) -> tuple[np.ndarray | float, float]:
+        out = np.zeros(len(self.grad))
+        out[: len(self._push)] = self._push
+        return out, 0.0
+
+    def recover(self, step: Step, domega: float, targets: list[np.ndarray]) -> list[Pair]:
+        moved = self._pi * (self._miss + step.drho)
+        own = np.linalg.lstsq(self._inner, -(self._off + self._basis.T @ moved), rcond=None)[0]
+        self._dy = -moved - self._pi * (self._basis @ own)
+        self._ds, self._dt = float(own[0]), float(own[1]) if len(own) > 1 else 0.0
+        return []
+
+    def move(self, primal: float, dual: float) -> None:
+        change = dual * self._dy / self.y
+        grown = self.y * np.where(change > 0, 1.0 + change, np.exp(np.minimum(change, 0.0)))  # stays positive
+        self.y = np.maximum(grown, 1e-60 * self.p)
+        self.y /= self.y.sum()
+        self.t *= float(np.exp(np.clip(dual * self._dt / self.t, -0.7, 0.7)))
+        self.s += dual * self._ds
+
+    def residual(self) -> float:
+        return float(self.y @ np.abs(self._miss) + np.abs(self._off).sum())
 
     def minorant(self, it: Iterate, omega: float) -> tuple[float, np.ndarray]:
-        # v >= E_Q[-rho] for every Q with KL(Q|P) <= log_tail; the tilt at the t that makes it exact
-        t = evar_level(it.rho, self.p, self.log_tail)
-        log_mean, tilt = _tilted(self.p, -it.rho / t)
+        value, tilt, _ = self._exact(it.rho)
         beta = -omega * self.ops.tdot(tilt)
-        value = omega * t * (log_mean + self.log_tail)
-        # the supporting line of the minimum over t is the partial gradient in w at that t
-        return value - float(beta @ it.w), beta
+        return omega * value - float(beta @ it.w), beta
 
 
 def evar_level(rho: np.ndarray, p: np.ndarray, log_tail: float) -> float:

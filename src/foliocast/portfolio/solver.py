@@ -228,6 +228,29 @@ def solve_model(model: Model, tol: float, start: np.ndarray | None = None, gener
     quick = _active_set(model, start)
     if quick is not None:
         return _finished(model, quick[0], quick[1], "active-set", 0)
+    solution, outcome = _interior(model, tol, start)
+    if solution is None and any(isinstance(term, t.EVaR) for term in _all_terms(model)):
+        market.flat_tails = True
+        solution, _ = _interior(model, tol, start)
+        market.flat_tails = False
+    if solution is not None:
+        return solution
+    if not general:
+        raise SolverError(
+            f"the interior point stopped after {outcome.iterations} iterations without reaching its accuracy; "
+            "loosen tol, or look for terms that differ by many orders of magnitude"
+        )
+    return _fall_back(model, outcome)
+
+
+def _all_terms(model: Model) -> list[t.Term]:
+    found = [term for _, term in model.objective.terms]
+    return found + [term for limit in model.limits if limit[0] is not None for _, term in limit[0].terms]
+
+
+def _interior(model: Model, tol: float, start: np.ndarray | None) -> tuple[Solution | None, Outcome]:
+    """The interior point's portfolio, or None when it is not certified."""
+    market = model.market
     program, unit, offset = compile_program(model)
     free = slice(None) if market.free is None else market.free
     outcome = solve(program, tol, start=None if start is None else start[free])
@@ -238,13 +261,8 @@ def solve_model(model: Model, tol: float, start: np.ndarray | None = None, gener
         least = outcome.bound * unit + offset
         gap = max(-solution.value - least, 0.0)
         if gap <= 1e-6 * max(abs(solution.value), 1e-2 * unit) and misses(model, w) is None:
-            return replace(solution, gap=gap)
-    if not general:
-        raise SolverError(
-            f"the interior point stopped after {outcome.iterations} iterations without reaching its accuracy; "
-            "loosen tol, or look for terms that differ by many orders of magnitude"
-        )
-    return _fall_back(model, outcome)
+            return replace(solution, gap=gap), outcome
+    return None, outcome
 
 
 def _fall_back(model: Model, outcome: Outcome) -> Solution:

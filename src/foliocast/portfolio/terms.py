@@ -22,7 +22,6 @@ from foliocast.core.errors import ConfigError
 from foliocast.portfolio.market import Market
 from foliocast.portfolio.pieces import (
     Block,
-    Entropic,
     EntropicTail,
     Growth,
     Peak,
@@ -282,7 +281,7 @@ class EntropicRisk(Term):
         return _tilted(market.p, -self.theta * market.portfolio(w))[0] / self.theta
 
     def block(self, market: Market, coef: np.ndarray) -> Block:
-        return Entropic(coef, market.ops, market.p, self.theta * market.scale)
+        return EntropicTail(coef, market.ops, market.p, theta=self.theta * market.scale)
 
 
 @dataclass(frozen=True)
@@ -308,6 +307,8 @@ class EVaR(Term):
     def block(self, market: Market, coef: np.ndarray) -> Block:
         if self._is_peak(market):
             return Peak(coef, market.ops)
+        if market.flat_tails:
+            return Peak(coef, market.ops, (market.p, float(-np.log1p(-self.alpha))))
         return EntropicTail(coef, market.ops, market.p, self.alpha)
 
 
