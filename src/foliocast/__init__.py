@@ -47,6 +47,7 @@ _PUBLIC = {
     "GaussianCopula": "foliocast.scenarios.copula",
     "StudentTCopula": "foliocast.scenarios.copula",
     "score": "foliocast.workflows.score",
+    "Optimized": "foliocast.portfolio.optimize",
     "AttentionLSTM": "foliocast.models.lstm",
     "LSTMForecaster": "foliocast.models.lstm",
     "LinearForecaster": "foliocast.models.linear",

@@ -55,9 +55,14 @@ def forecast(panel: Panel, ticker: str, days: int = 7, model: str = "attention_l
     """
     if not 1 <= days <= 30:
         raise ConfigError(f"days = {days}, expected 1 to 30 trading days")
-    panel.select([ticker])
+    alone = panel.select([ticker])
+    last = float(alone.array("close")[-1, 0])
+    if not np.isfinite(last):
+        raise HistoryError(
+            f"{ticker} has no quote at {panel.times[-1]:%Y-%m-%d}, the end of '{panel.name}': it has left"
+        )
     fitted = fitted_model(panel, model, seed)
-    view = panel.asof(panel.times[-1])
+    view = alone.asof(panel.times[-1])
     believed = fitted.forecast(view, days)
     column = believed.assets.index(ticker)
     last = float(panel.array("close")[-1, panel.assets.index(ticker)])

@@ -1,0 +1,97 @@
+"""Weights now: a scenario model for belief, an objective for taste, a certified optimum for an answer."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import pandas as pd
+
+from foliocast.core.errors import ConfigError
+from foliocast.core.panel import Panel
+from foliocast.portfolio import terms
+from foliocast.portfolio.optimize import Optimized
+from foliocast.workflows.simulate import simulate
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What is wanted of an allocation.
+
+    Parameters
+    ----------
+    objective, risk, alpha, risk_aversion
+        See `foliocast.portfolio.optimize.Optimized`.
+    max_weight : float or None
+        Largest weight of one asset.
+    model : str
+        Scenario model, by name.
+    horizon, n : int
+        Bars ahead and number of scenarios.
+    """
+
+    objective: str = "min_risk"
+    risk: str = "cvar"
+    alpha: float = 0.95
+    risk_aversion: float = 1.0
+    max_weight: float | None = None
+    model: str = "fhs"
+    horizon: int = 20
+    n: int = 5000
+
+
+def allocate(panel: Panel, wish: Wish | None = None, assets: list[str] | None = None, seed: int = 0) -> dict[str, Any]:
+    """Long-only, fully invested weights on scenarios drawn from the end of the panel.
+
+    Returns
+    -------
+    dict
+        ``weights`` (asset to fraction), ``value`` of the objective, certified relative ``gap``, ``solver``,
+        ``scenarios`` and the portfolio's ``outcome`` over the horizon (mean, deviation, VaR and CVaR at ``alpha``).
+
+    Raises
+    ------
+    ConfigError, InfeasibleError
+        Impossible wishes, named.
+    """
+    wish = wish or Wish()
+    scenarios = simulate(panel, wish.model, assets, wish.horizon, wish.n, None, seed)
+    cap = wish.max_weight
+    if cap is not None and cap * len(scenarios.assets) < 1.0:
+        raise ConfigError(f"max weight {cap:g} on {len(scenarios.assets)} assets cannot add up to 1; raise it")
+    constraints: tuple[Any, ...] = (terms.LongOnly(), terms.Budget())
+    if cap is not None:
+        constraints += (terms.Bounds(0.0, cap),)
+    policy = Optimized(wish.objective, wish.risk, wish.alpha, wish.risk_aversion, constraints)
+    weights = policy.allocate(scenarios)
+    found = policy.solution_
+    return {
+        "as_of": str(scenarios.as_of),
+        "weights": {str(k): float(v) for k, v in weights.items()},
+        "objective": wish.objective,
+        "risk": wish.risk,
+        "value": found.value,
+        "gap": found.gap,
+        "solver": found.solver,
+        "scenarios": {"model": scenarios.model, "n": scenarios.n_scenarios, "horizon": scenarios.horizon},
+        "outcome": _outcome(scenarios.portfolio(weights), scenarios.probabilities, wish.alpha),
+        "notice": panel.notice,
+    }
+
+
+def _outcome(returns: Any, probabilities: Any, alpha: float) -> dict[str, float]:
+    from foliocast.stats import measures
+
+    mean = float(probabilities @ returns)
+    return {
+        "mean": mean,
+        "standard_deviation": float((probabilities @ (returns - mean) ** 2) ** 0.5),
+        "value_at_risk": measures.value_at_risk(returns, alpha, probabilities),
+        "cvar": measures.cvar(returns, alpha, probabilities),
+    }
+
+
+def table(answer: dict[str, Any]) -> pd.Series:
+    """Weights above a hundredth of a percent, largest first."""
+    weights = pd.Series(answer["weights"], dtype=float)
+    return weights[weights > 1e-4].sort_values(ascending=False)
