@@ -40,7 +40,7 @@ from foliocast.stats.correlation import CorrelationFilter
 from foliocast.stats.scoring import energy_score
 from foliocast.stats.volatility import VolatilityFilter
 
-WINDOW, ASSETS, SCENARIOS = 64, 3, 200
+WINDOW, ASSETS, SCENARIOS = 64, 3, 100
 PEER = """
 import json, sys, time
 import numpy as np, torch
@@ -50,8 +50,9 @@ torch.manual_seed(0)
 data = np.load(sys.argv[1])
 windows, seconds, n = torch.from_numpy(data["train"]).float(), float(data["seconds"]), int(data["n"])
 net = UNet1DModel(
-    sample_size=windows.shape[1], in_channels=windows.shape[2], out_channels=windows.shape[2], extra_in_channels=16,
-    block_out_channels=(32, 32, 64), down_block_types=("DownBlock1DNoSkip", "DownBlock1D", "AttnDownBlock1D"),
+    sample_size=windows.shape[1], in_channels=windows.shape[2], out_channels=windows.shape[2], extra_in_channels=32,
+    time_embedding_type="positional", block_out_channels=(32, 32, 64),
+    down_block_types=("DownBlock1DNoSkip", "DownBlock1D", "AttnDownBlock1D"),
     up_block_types=("AttnUpBlock1D", "UpBlock1D", "UpBlock1DNoSkip"))
 scheduler = DDPMScheduler(1000, beta_schedule="squaredcos_cap_v2", clip_sample=False)
 optimizer = torch.optim.AdamW(net.parameters(), lr=1e-3)
