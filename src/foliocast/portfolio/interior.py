@@ -90,7 +90,7 @@ def solve(
     with np.errstate(over="ignore", invalid="ignore", divide="ignore"):  # divergence is caught below, by name
         for iteration in range(max_iter):
             engine.look()
-            gap, scale = engine.gap(), max(abs(engine.objective), 1e-2)
+            gap, scale = engine.gap(), max(abs(engine.objective), 1e-4)
             trace.append((engine.objective, gap, engine.primal_residual, engine.dual_residual))
             if not np.isfinite(gap) or np.abs(engine.it.x).max() > 1e8:
                 break
@@ -110,7 +110,7 @@ def solve(
     if best is None:
         diverged = not np.isfinite(engine.objective) or bool(np.abs(engine.it.x).max() > 1e6)
         return Outcome(engine.it.w, engine.objective, -np.inf, False, len(trace), diverged, trace)
-    return replace(best, converged=best.gap <= 1e-7 * max(abs(best.objective), 1e-2), iterations=len(trace))
+    return replace(best, converged=best.gap <= 1e-7 * max(abs(best.objective), 1e-4), iterations=len(trace))
 
 
 def _longest(pairs: list[Pair], steps: list[Pair], which: int) -> float:

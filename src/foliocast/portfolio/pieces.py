@@ -243,11 +243,12 @@ class Tail(Block):
             y = _capped(self.y, omega * self.q, omega)
             constant = 0.0 if offset is None else -float(y @ offset)
             return constant, -self.ops.tdot(y)
-        # v is convex: its tangent at w
-        gap = self._gap(it)
-        short = np.maximum(-gap, 0.0)
-        beta = self._adjoint(-2 * omega * (self.q * short)[:, None], n if not self.extra else n + 1)[0][:n]
-        return float(omega * (self.q @ short**2) - beta @ it.w), beta
+        # p xi^2 >= (y / omega) xi - (y / omega)^2 / 4 p, and xi >= -gap(w)
+        y = np.maximum(self.y, 0.0)
+        beta = -self._adjoint(y[:, None], len(it.x))[0][:n]
+        shift = self.target + (0.0 if self.centre is None else self.centre[1])
+        constant = shift * float(y.sum()) - (0.0 if offset is None else float(y @ offset))
+        return constant - float(np.sum(y**2 / self.q)) / (4 * omega), beta
 
 
 def _capped(y: np.ndarray, cap: np.ndarray, total: float) -> np.ndarray:

@@ -260,7 +260,7 @@ def _interior(model: Model, tol: float, start: np.ndarray | None) -> tuple[Solut
         solution = _finished(model, w, 0.0, "interior-point", outcome.iterations)
         least = outcome.bound * unit + offset
         gap = max(-solution.value - least, 0.0)
-        if gap <= 1e-6 * max(abs(solution.value), 1e-2 * unit) and misses(model, w) is None:
+        if gap <= 1e-6 * max(abs(solution.value), 1e-4 * unit) and misses(model, w) is None:
             return replace(solution, gap=gap), outcome
     return None, outcome
 
