@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +12,8 @@ from foliocast.features.funds import FIELDS, NUMBERS
 from foliocast.models.funds.securities import ATTRIBUTES
 
 N_TOKENS = len(FIELDS) + len(NUMBERS)
+TASTE = 20.0
+"""Scale of a manager's taste: a few dozen names must be lifted by several units of log-likelihood."""
 SHAPE = ("n_holdings", "top_weight")
 """Numbers that are generated with the latent where a prompt does not state them."""
 
@@ -38,14 +41,27 @@ class ConditionTokens(nn.Module):
         return torch.cat([torch.stack(spoken, dim=1), token], dim=1)
 
 
+@dataclass(frozen=True)
+class Keys:
+    """What the tower reads of the securities: attributes, their codes in the latent, and what was learnt of each."""
+
+    attributes: Tensor
+    codes: Tensor
+    learnt: Tensor
+    popularity: Tensor
+
+
 class Tower(nn.Module):
     """Scores of all securities given a condition: two towers, one of the condition, one of the security.
 
-    ``score = query(condition) . key(security) + popularity(security)``; the key is a linear map of the attributes
-    plus a learnt part, so that a security that was never seen has a score, too.
+    ``score = query(condition) . key(security) + taste(manager) . code(security) + popularity(security)``. The key is a
+    linear map of the attributes plus a learnt part, so that a security that was never seen has a score, too; the taste
+    is what is particular to a manager, and zero for managers that are not said or not known.
     """
 
-    def __init__(self, n_securities: int, sizes: Sequence[int], width: int = 48, rank: int = 64) -> None:
+    def __init__(
+        self, n_securities: int, sizes: Sequence[int], latent: int = 256, width: int = 48, rank: int = 64
+    ) -> None:
         super().__init__()
         self.tokens = ConditionTokens(sizes, width)
         flat = N_TOKENS * width
@@ -57,21 +73,15 @@ class Tower(nn.Module):
         self.learnt = nn.Parameter(torch.randn(n_securities, rank) * 0.02)
         self.popularity = nn.Parameter(torch.zeros(n_securities))
         self.level = nn.Linear(ATTRIBUTES, 1, bias=False)
+        self.taste = nn.Embedding(sizes[0] + 1, latent, padding_idx=0)
+        nn.init.zeros_(self.taste.weight)
 
-    def forward(
-        self,
-        words: Tensor,
-        numbers: Tensor,
-        attributes: Tensor,
-        learnt: Tensor | None = None,
-        popularity: Tensor | None = None,
-    ) -> Tensor:
+    def forward(self, words: Tensor, numbers: Tensor, keys: Keys) -> Tensor:
         """(prompt, security)."""
-        learnt = self.learnt if learnt is None else learnt
-        popularity = self.popularity if popularity is None else popularity
         query = self.query(self.tokens(words, numbers).flatten(1))
-        keys = self.attributes(attributes) + learnt
-        return query @ keys.T + popularity + self.level(attributes)[:, 0]
+        key = self.attributes(keys.attributes) + keys.learnt
+        particular = TASTE * self.taste(words[:, 0]) @ keys.codes.T
+        return query @ key.T + particular + keys.popularity + self.level(keys.attributes)[:, 0]
 
     def expected_shape(self, words: Tensor, numbers: Tensor) -> Tensor:
         """Scaled number of holdings and top weight to be expected, (prompt, 2)."""
@@ -86,7 +96,7 @@ def drop(words: Tensor, numbers: Tensor, generator: torch.Generator, all_dropped
     n = len(words)
     rate = torch.rand(n, 1, generator=generator)
     keep_words = torch.rand(words.shape, generator=generator) > rate
-    keep_words[:, 0] &= torch.rand(n, generator=generator) > 0.4  # the manager would make all else superfluous
+    keep_words[:, 0] = torch.rand(n, generator=generator) > 0.5  # whatever else is said: it makes much superfluous
     keep_numbers = torch.rand(numbers.shape, generator=generator) > rate
     keep_numbers[:, 0] = torch.rand(n, generator=generator) > 0.1
     # Half of the time all sector weights go, or all measures: prompts often say none of them.

@@ -12,7 +12,7 @@ from scipy.sparse.linalg import svds
 from torch import Tensor
 
 from foliocast.features.funds import NUMBERS
-from foliocast.models.funds.conditions import SHAPE, Tower, drop
+from foliocast.models.funds.conditions import SHAPE, Keys, Tower, drop
 from foliocast.models.funds.latent import LatentNetwork, latent_loss
 from foliocast.models.funds.vae import HoldingsVAE, vae_loss
 from foliocast.models.training import TensorSamples, TrainingSpec, train
@@ -81,7 +81,7 @@ def item_factors(weights: sparse.csr_matrix, rank: int) -> np.ndarray:
     return np.pad(factors, ((0, 0), (0, rank - k))).astype(np.float32)
 
 
-def fit_tower(tower: Tower, data: FundData, epochs: int, seed: int, report: Report) -> None:
+def fit_tower(tower: Tower, data: FundData, codes: Tensor, epochs: int, seed: int, report: Report) -> None:
     """Cross-entropy of the weights against the softmax of the scores over the universe at the date."""
     held = data.weights.T @ data.importance.numpy()
     level = torch.tensor(np.log(held + 0.003), dtype=torch.float32)
@@ -90,7 +90,8 @@ def fit_tower(tower: Tower, data: FundData, epochs: int, seed: int, report: Repo
     def loss(module: Tower, batch: tuple[Tensor, ...], generator: torch.Generator) -> Tensor:
         i = batch[0]
         words, numbers = drop(data.words[i], data.numbers[i], generator)
-        scores = module(words, numbers, data.attributes).masked_fill(~data.universe[i], -1e9)
+        keys = Keys(data.attributes, codes, module.learnt, module.popularity)
+        scores = module(words, numbers, keys).masked_fill(~data.universe[i], -1e9)
         entropy = -(data.rows(i) * torch.log_softmax(scores, dim=1)).sum(dim=1)
         shape = (module.expected_shape(words, numbers) - data.shape(i)).pow(2).sum(dim=1)
         # What is learnt of single securities is held down hard: a few hundred funds say little about each.
@@ -101,15 +102,16 @@ def fit_tower(tower: Tower, data: FundData, epochs: int, seed: int, report: Repo
 
 
 @torch.no_grad()
-def expected(tower: Tower, words: Tensor, numbers: Tensor, attributes: Tensor, universe: Tensor) -> Tensor:
+def expected(tower: Tower, words: Tensor, numbers: Tensor, keys: Keys, universe: Tensor) -> Tensor:
     """Mean portfolio the tower expects, (prompt, security)."""
-    return torch.softmax(tower(words, numbers, attributes).masked_fill(~universe, -1e9), dim=1)
+    return torch.softmax(tower(words, numbers, keys).masked_fill(~universe, -1e9), dim=1)
 
 
 @torch.no_grad()
 def _means(tower: Tower, codes: Tensor, data: FundData, i: Tensor, words: Tensor, numbers: Tensor) -> Tensor:
     """Latent of the mean portfolio, and the expected shape beside it."""
-    mean = expected(tower, words, numbers, data.attributes, data.universe[i]) @ codes
+    keys = Keys(data.attributes, codes, tower.learnt, tower.popularity)
+    mean = expected(tower, words, numbers, keys, data.universe[i]) @ codes
     return torch.cat([mean, tower.expected_shape(words, numbers)], dim=1)
 
 

@@ -23,7 +23,7 @@ from torch import Tensor
 from foliocast.core.errors import ConfigError, DataError, HistoryError
 from foliocast.features.funds import FIELDS, SECTORS, Prompt, Vocabulary, read_date, tokens, tokens_of, unscaled
 from foliocast.models.checkpoint import ModelCard, Saveable, kind_of
-from foliocast.models.funds.conditions import SHAPE, Tower
+from foliocast.models.funds.conditions import SHAPE, Keys, Tower
 from foliocast.models.funds.constraints import TINY, Limits, enforce, shaped, support
 from foliocast.models.funds.fitting import FundData, fit_latent, fit_tower, fit_vae
 from foliocast.models.funds.latent import Guided, LatentNetwork, sample
@@ -71,10 +71,7 @@ class _Scene:
 
     securities: Securities
     columns: np.ndarray
-    codes: Tensor
-    attributes: Tensor
-    learnt: Tensor
-    popularity: Tensor
+    keys: Keys
 
 
 @dataclass(frozen=True)
@@ -127,7 +124,7 @@ class FundGenerator(Saveable, BaseEstimator):
         hidden: int = 512,
         vae_epochs: int = 3,
         tower_epochs: int = 12,
-        latent_epochs: int = 40,
+        latent_epochs: int = 30,
         strength: float = 30.0,
         random_state: int = 0,
     ) -> None:
@@ -164,7 +161,9 @@ class FundGenerator(Saveable, BaseEstimator):
             torch.manual_seed(seed)  # initial weights; restored on leaving
             self._build()
         fit_vae(self.vae_, data, self.vae_epochs, seed, say)
-        fit_tower(self.tower_, data, self.tower_epochs, seed + 1, say)
+        with torch.no_grad():
+            codes = self.vae_.codes(data.attributes)
+        fit_tower(self.tower_, data, codes, self.tower_epochs, seed + 1, say)
         self.scale_ = fit_latent(self.network_, self.vae_, self.tower_, data, self.latent_epochs, seed + 2, say)
         return self
 
@@ -188,7 +187,7 @@ class FundGenerator(Saveable, BaseEstimator):
     def _build(self) -> None:
         sizes = [len(self.vocabulary_.words[f]) for f in FIELDS]
         self.vae_ = HoldingsVAE(self.securities_.tickers, self.latent).eval()
-        self.tower_ = Tower(len(self.securities_), sizes).eval()
+        self.tower_ = Tower(len(self.securities_), sizes, self.latent).eval()
         self.network_ = LatentNetwork(self.latent + len(SHAPE), sizes, self.hidden).eval()
 
     # ---- generating
@@ -307,8 +306,8 @@ class FundGenerator(Saveable, BaseEstimator):
         dense = np.zeros((len(weights), len(known)), dtype=np.float32)
         dense[:, at] = weights.to_numpy()
         with torch.no_grad():
-            z, _ = self.vae_.encode(torch.tensor(dense[:, columns]), scene.codes, scene.attributes)
-            back = self.vae_.decode(z, scene.codes, steps=100).numpy()
+            z, _ = self.vae_.encode(torch.tensor(dense[:, columns]), scene.keys.codes, scene.keys.attributes)
+            back = self.vae_.decode(z, scene.keys.codes, steps=100).numpy()
         names = [known.tickers[c] for c in columns]
         kept = back.max(axis=0) > 0
         out = pd.DataFrame(back[:, kept].astype(float), weights.index, [n for n, k in zip(names, kept) if k])
@@ -375,7 +374,7 @@ class FundGenerator(Saveable, BaseEstimator):
         codes = self.vae_.codes(attributes, fixed, self.vae_.learnt[at] * old)
         rare = self.tower_.popularity.quantile(0.25)
         popularity = torch.where(old[:, 0], self.tower_.popularity[at], rare)
-        return _Scene(known, columns, codes, attributes, self.tower_.learnt[at] * old, popularity)
+        return _Scene(known, columns, Keys(attributes, codes, self.tower_.learnt[at] * old, popularity))
 
     def _draw(
         self, said: Prompt, scene: _Scene, law: _Law, rng: np.random.Generator, trace: bool
@@ -383,16 +382,16 @@ class FundGenerator(Saveable, BaseEstimator):
         """Decoded beliefs at every noise level, last the samples; and the likelihood of each security."""
         words, numbers = (torch.tensor(a) for a in tokens([said], self.vocabulary_))
         numbers = numbers.float()
-        scores = self.tower_(words, numbers, scene.attributes, scene.learnt, scene.popularity)
+        scores = self.tower_(words, numbers, scene.keys)
         n, guidance, diversity = law.n, law.guidance, law.diversity
         if guidance != 1.0:
             nothing = torch.full_like(numbers, torch.nan)
             nothing[:, 0] = numbers[:, 0]  # the date is no matter of style
-            free = self.tower_(torch.zeros_like(words), nothing, scene.attributes, scene.learnt, scene.popularity)
+            free = self.tower_(torch.zeros_like(words), nothing, scene.keys)
             scores = free + guidance * (scores - free)
         log_likely = torch.log_softmax(scores, dim=1)
         shape = self.tower_.expected_shape(words, numbers)
-        mean = torch.cat([log_likely.exp() @ scene.codes, shape], dim=1).expand(n, -1)
+        mean = torch.cat([log_likely.exp() @ scene.keys.codes, shape], dim=1).expand(n, -1)
         generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
         guided = Guided(self.network_, words.expand(n, -1), numbers.expand(n, -1), mean / self.scale_, guidance)
         drawn = sample(guided, self.latent + len(SHAPE), law.steps, generator)
@@ -400,7 +399,7 @@ class FundGenerator(Saveable, BaseEstimator):
         out = []
         for sigma, x in levels:
             z = mean + diversity * self.scale_ * x
-            weights = tilt(z[:, : self.latent], scene.codes, log_likely, self.strength)
+            weights = tilt(z[:, : self.latent], scene.keys.codes, log_likely, self.strength)
             out.append(_Belief(sigma, weights.double().numpy(), z[:, self.latent :].double().numpy()))
         return out, log_likely[0].exp().double().numpy()
 
