@@ -141,7 +141,7 @@ def against_diffusers(interpreter: str, seconds: float = 60.0) -> None:
     denoiser = Preconditioned(UNet1D(ASSETS, (64, 96, 160)))
     samples = WindowSamples.of(history, WINDOW, RECENT, first - WINDOW)
     start = time.process_time()
-    spec = replace(TRAINING, max_steps=max(50, int(seconds * 4)), patience=None)
+    spec = replace(TRAINING, max_steps=max(25, int(seconds * 2)), patience=None)
     train(denoiser, samples, DiffusionLoss(patch=WINDOW, mask_rate=0.0, drop_rate=1.0), spec)
     spent = time.process_time() - start
     prior = GaussianPrior.of(torch.from_numpy(history.correlations[0]).float())
