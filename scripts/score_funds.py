@@ -1,8 +1,9 @@
 """Score the fund generator on held-out funds and dates; prints the tables of docs/explain/funds.md.
 
-    python scripts/score_funds.py DATA --model FOLDER [--fold 0] [--cut 2023-08-31]
+    python scripts/score_funds.py DATA --model PREFIX [--folds 0,2] [--cut 2023-08-31]
 
-Without a saved model of the fold in FOLDER one is trained there first.
+The model of a fold is kept in the folder PREFIX + fold, trained there first if there is none. Scores are pooled over
+the folds, whose test funds do not overlap; the other parts use the last fold.
 """
 
 from __future__ import annotations
@@ -116,13 +117,16 @@ def variety(generator: FundGenerator, split: Split) -> None:
 
 
 def berkshire(corpus: FundCorpus, folder: Path) -> None:
-    """Berkshire at 2023-06-30, from its earlier filings and from a prompt only."""
+    """Berkshire at 2023-06-30, from filings before it and, if the split holds Berkshire out, from a prompt only."""
     f = corpus.filings
     row = int(np.flatnonzero((f["manager"] == "buffett") & (f["as_of"] == "2023-06-30"))[0])
-    early = (f["known_at"] < "2023-08-14").to_numpy()
-    for title, keep in (("earlier filings", early), ("prompt only", early & (f["manager"] != "buffett").to_numpy())):
-        part = Split(corpus.select(keep), corpus.select(np.array([row])))
-        generator = model(folder.with_name(f"{folder.name}-berkshire-{title.split()[0]}"), part, 1)
+    early = (f["known_at"] < f["known_at"].iloc[row]).to_numpy()
+    part = Split(corpus.select(early), corpus.select(np.array([row])))
+    models = {"earlier filings": model(folder.with_name(f"{folder.name}-before-berkshire"), part, 1)}
+    held_out = FundGenerator.load(folder)
+    if "buffett" not in held_out.vocabulary_.words["manager"]:
+        models["prompt only"] = held_out
+    for title, generator in models.items():
         truth = corpus.holdings(row)
         prompts = {
             "words": "Buffett, closed-end fund, value, large-cap, Jun 2023",
@@ -184,8 +188,8 @@ def validity(generator: FundGenerator, count: int) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("corpus", type=Path, help="a saved corpus (FundCorpus.save), or the folder of development data")
-    parser.add_argument("--model", type=Path, required=True)
-    parser.add_argument("--fold", type=int, default=0)
+    parser.add_argument("--model", required=True, help="prefix of the folders of the models")
+    parser.add_argument("--folds", default="0,2")
     parser.add_argument("--cut", default="2023-08-31")
     parser.add_argument("--parts", default="scores,control,variety,berkshire,validity")
     parser.add_argument("--prompts", type=int, default=1000, help="random prompts of the validity check")
@@ -197,16 +201,20 @@ def main() -> None:
         from train_funds import assemble
 
         corpus = assemble(args.corpus)
-    split = split_corpus(corpus, args.cut, args.fold)
     started = time.time()
-    generator = model(args.model, split)
     parts = args.parts.split(",")
+    splits = {fold: split_corpus(corpus, args.cut, int(fold)) for fold in args.folds.split(",")}
+    models = {fold: model(Path(f"{args.model}{fold}"), split) for fold, split in splits.items()}
     if "scores" in parts:
+        tested = [len(s.test) for s in splits.values()], [s.test.filings["fund"].nunique() for s in splits.values()]
         print(
-            f"train {len(split.train)}, test {len(split.test)} filings of {split.test.filings['fund'].nunique()} funds"
+            f"trained on {[len(s.train) for s in splits.values()]} filings, tested on {tested[0]} of {tested[1]} funds"
         )
-        for numbers, title in ((True, "prompt with numbers"), (False, "words and date only")):
-            show(score_held_out(generator, split, corpus, numbers=numbers), title)
+        for numbers, title in ((True, "Prompt with numbers"), (False, "Words and date only")):
+            found = [score_held_out(models[f], splits[f], corpus, numbers=numbers) for f in splits]
+            show(pd.concat(found), title)
+    fold, split = list(splits.items())[-1]
+    generator = models[fold]
     if "control" in parts:
         controllability(generator)
     if "variety" in parts:
@@ -214,7 +222,7 @@ def main() -> None:
     if "validity" in parts:
         validity(generator, args.prompts)
     if "berkshire" in parts:
-        berkshire(corpus, args.model)
+        berkshire(corpus, Path(f"{args.model}{fold}"))
     print(f"\n{time.time() - started:.0f} s")
 
 
