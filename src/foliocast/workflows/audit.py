@@ -6,7 +6,7 @@ values, the whole procedure runs again, and every decision up to *t* must come o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +21,7 @@ from foliocast.core.time import Fold, WalkForward
 from foliocast.stats.measures import rank_ic
 
 if TYPE_CHECKING:
+    from foliocast.trading.walkforward import FoldDecision
     from foliocast.workflows.config import Config
 
 Report = Callable[[str, int, int], None]
@@ -125,21 +126,32 @@ class FoldAudit:
     cut: pd.Timestamp
     execution: str
     seed: int
+    recorded: pd.DataFrame | None = None
 
 
 def fold_tasks(
-    name: str, strategy: Any, panel: Panel, folds: list[Fold], cuts: int, execution: str, seed: int
+    name: str,
+    strategy: Any,
+    panel: Panel,
+    folds: list[Fold],
+    cuts: int,
+    execution: str,
+    seed: int,
+    recorded: Sequence[FoldDecision] = (),
 ) -> list[FoldAudit]:
-    """Cuts in the middle of folds that are spread over the record; each fold is cut elsewhere."""
+    """Cuts in the middle of folds that are spread over the record; each fold is cut elsewhere.
+
+    With what a run has ``recorded`` of each fold only the rewritten future has to be run.
+    """
     chosen = sorted({int(k) for k in np.linspace(0, len(folds) - 1, cuts)})
     tasks = []
     for order, number in enumerate(chosen):
         fold = folds[number]
         share = (order + 1) / (len(chosen) + 1)
         cut = panel.times[fold.test[0] - 1 + int(share * (fold.test[1] - 1 - fold.test[0]))]
-        tasks.append(
-            FoldAudit(name, strategy, panel.rows(fold.train[0], fold.test[1]), _shifted(fold), cut, execution, seed)
-        )
+        rows = panel.rows(fold.train[0], fold.test[1])
+        said = said_rows(recorded[number]) if len(recorded) == len(folds) else None
+        tasks.append(FoldAudit(name, strategy, rows, _shifted(fold), cut, execution, seed, said))
     return tasks
 
 
@@ -161,10 +173,13 @@ class FoldResult:
 
 
 def run_task(task: FoldAudit) -> FoldResult:
-    """Fit and decide three times over."""
+    """Fit and decide on a rewritten future; on the record too, unless the run has kept what it said there."""
     rng = np.random.default_rng([task.seed, task.fold.number])
     changed = rewrite_future(task.panel, task.cut, rng, task.execution)
-    (first, until), (again, _), (other, _) = (_walked(task, panel) for panel in (task.panel, task.panel, changed))
+    other, until = _walked(task, changed)
+    if task.recorded is not None:
+        return FoldResult(task, task.recorded, task.recorded, other, until)
+    first, again = (_walked(task, task.panel)[0] for _ in range(2))
     return FoldResult(task, first, again, other, until)
 
 
@@ -190,6 +205,7 @@ def strategy_checks(
     seed: int,
     run_tasks: TaskRunner = serial,
     report: Report = silent,
+    recorded: Mapping[str, Sequence[FoldDecision]] | None = None,
 ) -> list[Check]:
     """All checks of several strategies; a user's function is audited in the form of a notebook, with all the data."""
     tasks, checks = [], []
@@ -199,7 +215,8 @@ def strategy_checks(
             own = _audit_function(function, panel, max(3, cuts), execution, seed)
             checks += [replace(check, name=f"{name}: {check.name}") for check in own]
         else:
-            tasks += fold_tasks(name, strategy, panel, folds, cuts, execution, seed)
+            kept = () if recorded is None else recorded.get(name, ())
+            tasks += fold_tasks(name, strategy, panel, folds, cuts, execution, seed, kept)
     found: dict[str, list[FoldResult]] = {}
     report("audit", 0, len(tasks))
     for done, result in enumerate(run_tasks(run_task, tasks), start=1):
@@ -306,10 +323,23 @@ def _as_rows(result: Any, panel: Panel) -> pd.DataFrame:
 
 
 def _walked(task: FoldAudit, panel: Panel) -> tuple[pd.DataFrame, pd.Timestamp | None]:
-    from foliocast.trading.walkforward import seeded_clone
+    """Rows of the fold and the model's cut-off: strategies as the engine runs them, others by `decisions`."""
+    from foliocast.trading.walkforward import FoldTask, run_fold, seeded_clone
 
+    if hasattr(task.strategy, "path_dependent"):
+        known = panel.rows(0, task.fold.test[1] - 1)
+        done = run_fold(FoldTask("", task.name, task.strategy, known, (task.fold,), task.seed, task.execution, True))
+        return said_rows(done), done.knowledge_until
     model = seeded_clone(task.strategy, task.seed, task.name, task.fold.number).fit(panel.rows(*task.fold.train))
     return decisions(model, panel, task.fold), getattr(model, "knowledge_until_", None)
+
+
+def said_rows(decision: FoldDecision) -> pd.DataFrame:
+    """Weights and predictions of a fold side by side."""
+    parts = {"weight": decision.weights}
+    if decision.predictions is not None:
+        parts["prediction"] = decision.predictions
+    return pd.concat(parts, axis=1)
 
 
 def decisions(model: Any, panel: Panel, fold: Fold) -> pd.DataFrame:

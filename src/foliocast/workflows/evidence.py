@@ -116,7 +116,9 @@ def fast_audit(
     """The audit that every backtest runs: a fold of each strategy with its future rewritten, the cut-off of every
     model that decided, and the alignment of signals and returns."""
     folds = work.schedule.folds(len(work.panel))
-    checks = strategy_checks(work.strategies, work.panel, folds, 1, work.execution, work.config.seed, compute, report)
+    checks = strategy_checks(
+        work.strategies, work.panel, folds, 1, work.execution, work.config.seed, compute, report, decisions
+    )
     first = [work.panel.times[fold.test[0] - 1] for fold in folds]
     for name, found in decisions.items():
         # A path-dependent strategy is one piece with the cut-off of its last model.
