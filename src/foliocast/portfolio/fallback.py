@@ -23,8 +23,20 @@ def diagnose(model: Model, outcome: Outcome) -> None:
         _check_alone(model, limit)
     if len(risky) > 1:
         _check_together(model, risky)
-    if outcome.diverged or np.abs(outcome.w).max(initial=0.0) > 1e5:
+    if outcome.diverged or np.abs(outcome.w).max(initial=0.0) > 1e5 or _linearly_unbounded(model):
         _unbounded(model)
+
+
+def _linearly_unbounded(model: Model) -> bool:
+    """Whether a utility without any risk in it, under linear limits, has no maximum."""
+    goal = np.zeros(3 * model.market.n)
+    for coef, term in model.objective.terms:
+        if term.shape != 0:
+            return False
+        goal[: model.market.n] -= coef * term.linear(model.market)
+    if any(limit[0] is not None and not _only_trades(limit[0]) for limit in model.limits):
+        return False
+    return _status(model, _linear_parts(model), model.bounds, goal / max(np.abs(goal).max(), 1e-300)) in (3, 4)
 
 
 def _and(names: list[str]) -> str:
@@ -79,14 +91,21 @@ def _linear_parts(model: Model) -> list[tuple[str, list[tuple[np.ndarray, float,
     return parts
 
 
-def _feasible(model: Model, parts: list[tuple[str, list[tuple[np.ndarray, float, bool]]]], bounds: bool) -> bool:
+Part = tuple[str, list[tuple[np.ndarray, float, bool]]]
+Bound = tuple[np.ndarray, np.ndarray, str]
+
+
+def _status(model: Model, parts: list[Part], bounds: list[Bound], goal: np.ndarray | None = None) -> int:
+    """HiGHS' verdict on linear parts and bounds: 0 solved, 2 infeasible, 3 unbounded."""
     n = model.market.n
     up = [(r, b) for _, rows in parts for r, b, equal in rows if not equal]
     eq = [(r, b) for _, rows in parts for r, b, equal in rows if equal]
-    low, high = (model.lower, model.upper) if bounds else (np.full(n, -np.inf), np.full(n, np.inf))
+    low, high = np.full(n, -np.inf), np.full(n, np.inf)
+    for lower, upper, _ in bounds:
+        low, high = np.maximum(low, lower), np.minimum(high, upper)
     box = [(a if np.isfinite(a) else None, b if np.isfinite(b) else None) for a, b in zip(low, high)]
     answer = linprog(
-        np.zeros(3 * n),
+        np.zeros(3 * n) if goal is None else goal,
         A_ub=np.array([r for r, _ in up]) if up else None,
         b_ub=np.array([b for _, b in up]) if up else None,
         A_eq=np.array([r for r, _ in eq]) if eq else None,
@@ -94,22 +113,23 @@ def _feasible(model: Model, parts: list[tuple[str, list[tuple[np.ndarray, float,
         bounds=box + [(0, None)] * (2 * n),
         method="highs",
     )
-    return bool(answer.status != 2)
+    return int(answer.status)
 
 
 def _conflict(model: Model) -> list[str]:
     """Names of a smallest set of linear constraints that contradict each other; empty when they do not."""
-    parts = _linear_parts(model)
-    if _feasible(model, parts, bounds=True):
+    parts, bounds = _linear_parts(model), list(model.bounds)
+    if _status(model, parts, bounds) != 2:
         return []
-    bounds = not _feasible(model, parts, bounds=False)
-    names = [] if bounds else list(dict.fromkeys(model.bound_names))
-    kept = parts
+    for bound in model.bounds:
+        fewer = [b for b in bounds if b is not bound]
+        if _status(model, parts, fewer) == 2:
+            bounds = fewer
     for part in [p for p in parts if p[0]]:
-        fewer = [p for p in kept if p is not part]
-        if not _feasible(model, fewer, bounds=not bounds):
-            kept = fewer
-    return names + [name for name, _ in kept if name]
+        less = [p for p in parts if p is not part]
+        if _status(model, less, bounds) == 2:
+            parts = less
+    return [name for _, _, name in bounds] + [name for name, _ in parts if name]
 
 
 def _under(model: Model, expression: t.Expression, others: list[Any]) -> Model:
@@ -122,7 +142,7 @@ def _under(model: Model, expression: t.Expression, others: list[Any]) -> Model:
         model.upper,
         model.equalities,
         linear + others,
-        model.bound_names,
+        model.bounds,
     )
 
 

@@ -69,7 +69,12 @@ class Model:
     upper: np.ndarray
     equalities: list[tuple[np.ndarray, float, str]]
     limits: list[tuple[t.Expression | None, np.ndarray, float, str]]
-    bound_names: list[str]
+    bounds: list[tuple[np.ndarray, np.ndarray, str]]
+
+    @property
+    def bound_names(self) -> list[str]:
+        """Names of the constraints that bound single weights."""
+        return list(dict.fromkeys(name for _, _, name in self.bounds))
 
 
 def optimise(
@@ -202,7 +207,7 @@ def _add(model: Model, constraint: t.Constraint) -> None:
 
 def _bound(model: Model, lower: np.ndarray, upper: np.ndarray, name: str) -> None:
     model.lower, model.upper = np.maximum(model.lower, lower), np.minimum(model.upper, upper)
-    model.bound_names.append(name)
+    model.bounds.append((lower, upper, name))
 
 
 def _between(model: Model, row: np.ndarray, low: float, high: float, name: str) -> None:
