@@ -72,6 +72,7 @@ def plan(config: Config) -> Plan:
     FoliocastError
         One sentence on what is wrong with the config or the data.
     """
+    source_hash, panel = load_data(config)  # before the strategies: bad data should not wait for torch
     specs = {name: {"type": BASELINES[name]} for name in config.baseline_names if name not in config.strategies}
     specs = {**config.strategies, **specs}
     strategies = {name: build(table, f"strategies.{name}") for name, table in specs.items()}
@@ -79,7 +80,6 @@ def plan(config: Config) -> Plan:
         raise ConfigError("nothing to run: the config names no strategies and switches the baselines off")
     costs = build({"type": "Costs", **config.costs}, "costs")
     limits = tuple(build(table, f"limits[{k}]") for k, table in enumerate(config.limits))
-    source_hash, panel = load_data(config)
     schedule = WalkForward(**config.schedule.model_dump())
     schedule.folds(len(panel))
     execution = config.execution or ("next_open" if "open" in panel.fields else "next_close")
