@@ -135,7 +135,7 @@ def berkshire(corpus: FundCorpus, folder: Path) -> None:
         for name, prompt in prompts.items():
             made = generator.generate(prompt, n=100, random_state=0)
             both = made.reindex(columns=made.columns.union(truth.index), fill_value=0.0)
-            overlap = np.minimum(both, truth.reindex(both.columns).fillna(0.0)).sum(axis=1)
+            overlap = both.clip(upper=truth.reindex(both.columns).fillna(0.0), axis=1).sum(axis=1)
             first = (made.idxmax(axis=1) == truth.index[0]).mean()
             print(f"\n**{title}, {name}**: overlap {overlap.mean():.3f} (10-90 %: {overlap.quantile(0.1):.3f} to "
                   f"{overlap.quantile(0.9):.3f}), {truth.index[0]} first in {first:.0%}")  # fmt: skip
