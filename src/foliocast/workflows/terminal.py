@@ -23,7 +23,7 @@ _COLUMNS = (
 )
 
 
-_NARROW = ("sharpe", "deflated_sharpe", "annual_return", "max_drawdown", "n_days")
+_NARROW = ("sharpe", "deflated_sharpe", "annual_return", "max_drawdown")
 
 
 def terminal_table(metrics: Mapping[str, Any], width: int = 120) -> Table:
@@ -34,8 +34,9 @@ def terminal_table(metrics: Mapping[str, Any], width: int = 120) -> Table:
     columns = [column for column in _COLUMNS if width >= 120 or column[0] in _NARROW]
     table = Table(title="Net of costs", title_justify="left", header_style="bold", pad_edge=False)
     table.add_column("Strategy", no_wrap=True)
-    for _, title, _, _ in columns:
-        table.add_column(title, justify="right", no_wrap=True)
+    for key, title, _, _ in columns:
+        shown = title if width >= 100 or key == "sharpe" else title.split(" [")[0]
+        table.add_column(shown, justify="right", no_wrap=True)
     found = metrics.get("strategies") or {}
     for name in sorted(found, key=lambda key: -_value(found[key].get("sharpe"))):
         entry = found[name]
