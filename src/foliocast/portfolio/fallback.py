@@ -9,7 +9,7 @@ from scipy.optimize import linprog
 
 from foliocast.core.errors import InfeasibleError, SolverError
 from foliocast.portfolio import terms as t
-from foliocast.portfolio.interior import Outcome
+from foliocast.portfolio.interior import RUNAWAY, Outcome
 from foliocast.portfolio.solver import Model, misses, solve_model
 
 
@@ -215,6 +215,8 @@ def solve_generally(model: Model) -> np.ndarray:
         _unbounded(model)
     if w.value is None:
         raise SolverError(f"Clarabel ended with status {problem.status} on {model.objective}")
+    if np.abs(w.value).max() > RUNAWAY:
+        _unbounded(model)
     found = np.clip(np.asarray(w.value, dtype=float), model.lower, model.upper)
     return found if misses(model, found) is None else np.asarray(w.value, dtype=float)
 

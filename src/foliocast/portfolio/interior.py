@@ -17,6 +17,8 @@ from scipy.linalg import LinAlgError, cho_factor, cho_solve, lu_factor, lu_solve
 from foliocast.portfolio.pieces import Block, Iterate, Pair, Peak, Step, Tail, Trade
 from foliocast.portfolio.products import Products
 
+RUNAWAY = 1e4  # weights beyond this are on their way to infinity, however flat the utility has become
+
 
 @dataclass
 class Program:
@@ -35,7 +37,8 @@ class Program:
     limits : ndarray, shape (K,)
     blocks : list of Block
     box : tuple of ndarray
-        Bounds implied by all constraints together; the certificate holds within them.
+        Bounds implied by all constraints together; the certificate holds within them, and where a weight has none,
+        for up to a hundred times the size of the solution.
     """
 
     ops: Products
@@ -92,7 +95,7 @@ def solve(
             engine.look()
             gap, scale = engine.gap(), max(abs(engine.objective), 1e-4)
             trace.append((engine.objective, gap, engine.primal_residual, engine.dual_residual))
-            if not np.isfinite(gap) or np.abs(engine.it.x).max() > 1e8:
+            if not np.isfinite(gap) or np.abs(engine.it.w).max() > RUNAWAY:
                 break
             if gap <= 1e-6 * scale and engine.primal_residual <= 1e-8:
                 found = engine.outcome(iteration, trace)
@@ -108,7 +111,7 @@ def solve(
             if moved < 1e-8:
                 break
     if best is None:
-        diverged = not np.isfinite(engine.objective) or bool(np.abs(engine.it.x).max() > 1e6)
+        diverged = not np.isfinite(engine.objective) or bool(np.abs(engine.it.w).max() > RUNAWAY)
         return Outcome(engine.it.w, engine.objective, -np.inf, False, len(trace), diverged, trace)
     return replace(best, converged=best.gap <= 1e-7 * max(abs(best.objective), 1e-4), iterations=len(trace))
 
@@ -370,7 +373,8 @@ class _Engine:
         for block, omega in zip(self.blocks, self.omegas):
             more, slope = block.minorant(self.it, float(omega))
             alpha, beta = alpha + more, beta + slope
-        low, up = p.box
+        reach = 100.0 * max(1.0, float(np.abs(self.it.w).max()))  # where nothing bounds a weight
+        low, up = np.maximum(p.box[0], -reach), np.minimum(p.box[1], reach)
         with np.errstate(invalid="ignore"):
             least = np.where(beta > 0, beta * low, np.where(beta < 0, beta * up, 0.0))
         return alpha + float(least.sum())

@@ -176,7 +176,7 @@ class PerAssetKelly(BaseEstimator):
             warnings.warn(
                 f"{len(self.pinned_)} of {held} per-asset Kelly bets sit at their cap of {self.cap:g} "
                 f"({', '.join(self.pinned_[:5])}): the cap decides, not the forecast; use Kelly on the joint scenarios",
-                RuntimeWarning,
+                UserWarning,
                 stacklevel=2,
             )
         weights = self.raw_ * self.fraction

@@ -275,7 +275,7 @@ def _fall_back(model: Model, outcome: Outcome) -> Solution:
 
     diagnose(model, outcome)
     reason = f"the interior point did not reach its accuracy in {outcome.iterations} iterations"
-    warnings.warn(f"{reason}; solving by cvxpy and Clarabel instead", RuntimeWarning, stacklevel=4)
+    warnings.warn(f"{reason}; solving by cvxpy and Clarabel instead", UserWarning, stacklevel=4)
     w = solve_generally(model)
     miss = misses(model, w)
     if miss is not None:
@@ -430,8 +430,7 @@ def _box(model: Model, free: np.ndarray, matrix: np.ndarray, level: np.ndarray) 
             new_up, new_low = np.where(row > 0, top, bottom), np.where(row > 0, bottom, top)
             up = np.where((row != 0) & np.isfinite(new_up), np.minimum(up, new_up), up)
             low = np.where((row != 0) & np.isfinite(new_low), np.maximum(low, new_low), low)
-    reach = 1e4  # where nothing bounds a weight the certificate holds for |w| up to this
-    return np.where(np.isfinite(low), low, -reach), np.where(np.isfinite(up), up, reach)
+    return low, up
 
 
 def _settled(program: Program, outcome: Outcome) -> np.ndarray:

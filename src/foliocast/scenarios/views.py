@@ -158,6 +158,8 @@ def _dual_newton(p: np.ndarray, rows: np.ndarray, levels: np.ndarray, tol: float
         bend = (centred * q) @ centred.T
         bend[np.diag_indices(len(bend))] += 1e-14 * max(float(np.trace(bend)), 1e-300)
         step = -np.linalg.lstsq(bend, gradient, rcond=None)[0]
+        if not np.isfinite(step).all() or np.abs(step).max() > 1e12:
+            break  # all probability has run to the edge of the scenarios: the caller sees what is missed
         length = min(1.0, 50.0 / max(float(np.abs(step).max()), 1e-300))
         for _ in range(40):
             new, weights = look(lam + length * step)
