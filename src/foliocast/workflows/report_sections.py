@@ -549,10 +549,12 @@ def attention(run: Run) -> str:
         lags, values = np.asarray(found, dtype=int)[order], grid[:, order].T
         edges = np.unique(np.linspace(0, values.shape[1], min(240, values.shape[1]) + 1).astype(int))
         shown = np.add.reduceat(np.nan_to_num(values), edges[:-1], axis=1) / np.diff(edges)
+        low, high = float(shown.min()), float(shown.max())  # shades from least to most: attention is often near equal
         parts.append(
-            f"<h3>{escape(str(name))}</h3>{heat_map(shown, f'attention of {name}')}"
+            f"<h3>{escape(str(name))}</h3>{heat_map(shown - low, f'attention of {name}')}"
             f'<p class="note">Lag {lags[0]} (latest bar) on top, lag {lags[-1]} below; '
-            f"{dates[0]:%Y-%m-%d} left, {dates[-1]:%Y-%m-%d} right. Darker is more weight.</p>"
+            f"{dates[0]:%Y-%m-%d} left, {dates[-1]:%Y-%m-%d} right. Shades run from {low:.2%} to {high:.2%} of the "
+            f"attention; equal attention would be {1 / len(lags):.2%}.</p>"
         )
     return _section("Attention on the past", "", *parts, key="attention")
 
