@@ -8,7 +8,7 @@ exact in the sense of linear algebra and does not depend on units: daily, annual
 from __future__ import annotations
 
 import numpy as np
-from scipy.linalg import LinAlgError, cho_factor, cho_solve
+from scipy.linalg.lapack import dposv
 
 
 def box_quadratic(
@@ -82,19 +82,22 @@ def _on_face(
     if len(between) == 0:
         return None
     pull = linear + matrix @ w if (state != 0).any() and w.any() else linear
-    try:
-        factor = cho_factor(matrix[np.ix_(between, between)], lower=True, overwrite_a=True, check_finite=False)
-    except LinAlgError:
+    right = np.empty((len(between), 1 if row is None else 2), order="F")
+    right[:, 0] = pull[between]
+    if row is not None:
+        right[:, 1] = row[between]
+    # LAPACK by itself: on twenty assets the checks around it would cost more than the solution
+    inner = matrix if len(between) == len(w) else matrix[between[:, None], between]
+    _, both, info = dposv(inner, right, lower=1, overwrite_b=1)
+    if info != 0:
         return None
-    if row is None:
-        w[between] = -cho_solve(factor, pull[between], check_finite=False)
-    else:
-        both = cho_solve(factor, np.column_stack([pull[between], row[between]]), check_finite=False)
+    w[between] = -both[:, 0]
+    if row is not None:
         bend = float(row[between] @ both[:, 1])
         if bend <= 0:
             return None
-        nu = -(level - float(row @ w) + float(row[between] @ both[:, 0])) / bend
-        w[between] = -both[:, 0] - nu * both[:, 1]
+        nu = -(level - float(row @ w)) / bend
+        w[between] -= nu * both[:, 1]
     slope = linear + matrix @ w
     if row is not None:
         slope += nu * row

@@ -88,8 +88,11 @@ class Market:
     @cached_property
     def covariance(self) -> np.ndarray:
         """Probability-weighted covariance over the horizon, (asset, asset); equal to ``np.cov(..., bias=True)``."""
-        total = np.zeros((self.n, self.n), order="F")
         root = np.sqrt(self.p)
+        if len(root) <= 2048:
+            centred = (self.returns - self.mean) * root[:, None]
+            return centred.T @ centred
+        total = np.zeros((self.n, self.n), order="F")
         for start in range(0, len(root), 2048):
             rows = slice(start, start + 2048)
             block = (self.returns[rows] - self.mean) * root[rows, None]
