@@ -7,12 +7,13 @@ from typing import Any
 
 import numpy as np
 import pytest
+from skfolio.optimization import InverseVolatility as SkfolioInverseVolatility
 from sklearn.base import BaseEstimator, clone
 from sklearn.exceptions import NotFittedError
 from sklearn.utils import estimator_checks
 
 import foliocast
-from foliocast import BlockBootstrap, NaiveForecaster
+from foliocast import BlockBootstrap, NaiveForecaster, Optimized
 from foliocast.core.errors import ConfigError
 from foliocast.core.panel import Panel
 
@@ -35,7 +36,9 @@ EXEMPT: dict[tuple[str, str], str] = {}
 # meta-estimators are built around another object: scikit-learn, too, builds those by an example
 EXAMPLES: dict[str, dict[str, Any]] = {
     "SignalStrategy": {"forecaster": NaiveForecaster()},
-    "ScenarioStrategy": {"model": BlockBootstrap(), "policy": NaiveForecaster()},
+    "ScenarioStrategy": {"model": BlockBootstrap(), "policy": Optimized()},
+    "VolatilityTarget": {"policy": Optimized()},
+    "SkfolioPolicy": {"estimator": SkfolioInverseVolatility()},
 }
 for _name in EXAMPLES:
     EXEMPT[_name, "check_parameters_default_constructible"] = "has a required argument, the object it wraps"

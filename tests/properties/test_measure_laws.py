@@ -47,6 +47,6 @@ def test_cvar_is_coherent(r: np.ndarray, level: float, scale: float, cash: float
 @given(RETURNS)
 def test_annual_return_is_the_constant_that_ends_at_the_same_wealth(r: np.ndarray) -> None:
     yearly = stats.annual_return(r, periods=252)
-    assume(-1 < yearly < 1e6)
+    assume(-0.999 < yearly < 1e6)  # next to -1 the digits of what is left are gone
     per_bar = (1 + yearly) ** (1 / 252)
     assert per_bar ** len(r) == pytest.approx(stats.wealth(r)[-1], rel=1e-6)
