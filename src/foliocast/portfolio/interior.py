@@ -74,7 +74,7 @@ def solve(
     tol: float = 1e-9,
     max_iter: int = 150,
     start: np.ndarray | None = None,
-    rough_above: float = 1e-3,
+    rough_above: float = 1e-5,
 ) -> Outcome:
     """Minimise a program.
 

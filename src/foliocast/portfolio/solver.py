@@ -12,6 +12,7 @@ import time
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
+from functools import lru_cache
 
 import numpy as np
 import pandas as pd
@@ -286,8 +287,14 @@ def _fall_back(model: Model, outcome: Outcome) -> Solution:
 def _finished(model: Model, w: np.ndarray, gap: float, solver: str, iterations: int) -> Solution:
     value = model.objective.measure(model.market, w)
     return Solution(
-        pd.Series(w, index=list(model.market.assets)), float(value), gap, 0.0, solver, "optimal", iterations
+        pd.Series(w, index=_index(model.market.assets)), float(value), gap, 0.0, solver, "optimal", iterations
     )
+
+
+@lru_cache(maxsize=64)
+def _index(assets: tuple[str, ...]) -> pd.Index:
+    """Immutable, and dear enough to make that a walk-forward feels it."""
+    return pd.Index(list(assets))
 
 
 def misses(model: Model, w: np.ndarray) -> str | None:

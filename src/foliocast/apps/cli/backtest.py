@@ -69,6 +69,7 @@ def audit(
     data: Data = None,
     seed: Seed = None,
     cuts: Annotated[int, typer.Option(help="Times after which the future is rewritten.", min=1)] = 6,
+    jobs: Jobs = 0,
     as_json: Json = False,
 ) -> Any:
     """Look-ahead audit: rewrite the future, past decisions must not change by a bit. Exit 0 only if none does.
@@ -83,7 +84,7 @@ def audit(
 
     with progress(as_json) as report:
         chosen = adjusted(load_config(config or "demo"), data, seed)
-        verdict = work.audit_config(chosen, cuts=cuts, report=report)
+        verdict = work.audit_config(chosen, cuts=cuts, jobs=jobs, report=report)
     console(as_json).print(audit_table(verdict.to_dict()))
     if as_json:
         from foliocast.apps.cli.common import print_json
