@@ -150,7 +150,8 @@ def walk_forward() -> None:
     near = max(np.abs(w.to_numpy() - p.weights).max() for w, p in zip(weights, again))
     print(
         f"walk-forward min variance, {len(weights)} refits of 20: ours {mine:.3f} s, skfolio {theirs:.3f} s, "
-        f"ratio {theirs / mine:.1f}x, largest difference of a weight {far:.1e}, {near:.1e} when the peer is asked for 1e-14"
+        f"ratio {theirs / mine:.1f}x, largest difference of a weight {far:.1e}, "
+        f"{near:.1e} when the peer is asked for 1e-14"
     )
 
 
