@@ -41,20 +41,21 @@ def box_quadratic(
         state = np.where(start <= lower, -1, np.where(start >= upper, 1, 0)).astype(np.int8)
         state = np.zeros_like(state) if not (state == 0).any() else state
     fewest, patience = len(linear) + 1, 6
+    size = np.abs(linear).max(), np.sqrt(matrix.diagonal().max())
     for _ in range(max_iter):
         found = _on_face(matrix, linear, lower, upper, row, level, state)
         if found is None:
             return None
         w, slope = found
-        reach = 1e-12 * max(1.0, float(np.abs(w).max()))
-        force = 1e-11 * max(float(np.abs(linear).max()), float(np.abs(matrix.diagonal() * w).max()), 1e-300)
-        wrong = _wrong(state, w, slope, lower, upper, reach, force)
+        reach = 1e-12 * max(1.0, np.abs(w).max())
+        force = 1e-11 * max(size[0], size[1] ** 2 * np.abs(w).max(), 1e-300)
+        wrong = _wrong(state, w, slope, lower - reach, upper + reach, force)
         count = int(np.count_nonzero(wrong))
         if count == 0:
             w = np.clip(w, lower, upper)
             with np.errstate(invalid="ignore"):
                 loss = np.where(slope > 0, slope * (w - lower), np.where(slope < 0, slope * (w - upper), 0.0))
-            return w, float(np.sum(loss[state != 0]))
+            return w, float(loss[state != 0].sum())
         if count < fewest:
             fewest, patience = count, 6
         else:
@@ -77,17 +78,19 @@ def _on_face(
 ) -> tuple[np.ndarray, np.ndarray] | None:
     """Minimum with the assets at bounds held there: weights and the slope of the Lagrangian."""
     between = np.flatnonzero(state == 0)
-    w = np.where(state < 0, lower, np.where(state > 0, upper, 0.0))
-    nu = 0.0
     if len(between) == 0:
         return None
-    pull = linear + matrix @ w if (state != 0).any() and w.any() else linear
+    w, nu, all_free = np.zeros(len(state)), 0.0, len(between) == len(state)
+    if not all_free:
+        np.copyto(w, lower, where=state < 0)
+        np.copyto(w, upper, where=state > 0)
+    pull = linear + matrix @ w if w.any() else linear
     right = np.empty((len(between), 1 if row is None else 2), order="F")
     right[:, 0] = pull[between]
     if row is not None:
         right[:, 1] = row[between]
     # LAPACK by itself: on twenty assets the checks around it would cost more than the solution
-    inner = matrix if len(between) == len(w) else matrix[between[:, None], between]
+    inner = matrix if all_free else matrix[between[:, None], between]
     _, both, info = dposv(inner, right, lower=1, overwrite_b=1)
     if info != 0:
         return None
@@ -106,19 +109,11 @@ def _on_face(
 
 
 def _wrong(
-    state: np.ndarray,
-    w: np.ndarray,
-    slope: np.ndarray,
-    lower: np.ndarray,
-    upper: np.ndarray,
-    reach: float,
-    force: float,
+    state: np.ndarray, w: np.ndarray, slope: np.ndarray, lower: np.ndarray, upper: np.ndarray, force: float
 ) -> np.ndarray:
     """Where each asset should go: 0 stay, -1 to lower, 1 to upper, 9 between."""
     out = np.zeros(len(w), dtype=np.int8)
-    between = state == 0
-    out[between & (w < lower - reach)] = -1
-    out[between & (w > upper + reach)] = 1
-    out[(state < 0) & (slope < -force)] = 9
-    out[(state > 0) & (slope > force)] = 9
+    out[w < lower] = -1  # at a bound w equals it, so only those between can be outside
+    out[w > upper] = 1
+    out[state * slope > force] = 9  # at lower the slope must not be negative, at upper not positive
     return out
