@@ -17,6 +17,7 @@ from scipy.linalg import LinAlgError, cho_factor, cho_solve, lu_factor, lu_solve
 from foliocast.portfolio.pieces import Block, Iterate, Pair, Peak, Step, Tail, Trade
 from foliocast.portfolio.products import Products
 
+ROUGH = 1e-4  # relative gap above which single precision is good enough for a Newton matrix
 RUNAWAY = 1e4  # weights beyond this are on their way to infinity, however flat the utility has become
 
 
@@ -74,7 +75,7 @@ def solve(
     tol: float = 1e-9,
     max_iter: int = 150,
     start: np.ndarray | None = None,
-    rough_above: float = 1e-5,
+    rough_above: float = ROUGH,
 ) -> Outcome:
     """Minimise a program.
 

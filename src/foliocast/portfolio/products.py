@@ -7,6 +7,7 @@ from typing import Any, Protocol
 import numpy as np
 from scipy.linalg.blas import dsyrk, ssyrk
 
+ROUGH_FROM = 100  # assets from which single precision is worth its conversion
 _CHUNK = 1024  # rows scaled at a time: the scaled copy stays in cache and memory does not grow with the scenarios
 _KEEP = 1e-12  # rows whose curvature is this small beside the largest do not move a Newton step
 
@@ -70,7 +71,7 @@ class NumpyProducts:
 
     def gram(self, d: np.ndarray, rough: bool = False) -> np.ndarray:
         rows, n = _heavy(d), self.shape[1]
-        rough = rough and n >= 100
+        rough = rough and n >= ROUGH_FROM
         kind, syrk = (np.float32, ssyrk) if rough else (np.float64, dsyrk)
         total = np.zeros((n, n), dtype=kind, order="F")
         root = np.sqrt(d) / self.scale

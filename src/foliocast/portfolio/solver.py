@@ -21,8 +21,9 @@ from foliocast.core.belief import ScenarioSet
 from foliocast.core.errors import ConfigError, InfeasibleError, SolverError
 from foliocast.portfolio import terms as t
 from foliocast.portfolio.activeset import box_quadratic
-from foliocast.portfolio.interior import Outcome, Program, solve
+from foliocast.portfolio.interior import ROUGH, Outcome, Program, solve
 from foliocast.portfolio.market import Market
+from foliocast.portfolio.products import ROUGH_FROM
 
 FEASIBLE = 1e-7  # a constraint may be missed by this much of its own size
 
@@ -255,19 +256,21 @@ def _all_terms(model: Model) -> list[t.Term]:
 
 
 def _interior(model: Model, tol: float, start: np.ndarray | None) -> tuple[Solution | None, Outcome]:
-    """The interior point's portfolio, or None when it is not certified."""
-    market = model.market
-    program, unit, offset = compile_program(model)
-    free = slice(None) if market.free is None else market.free
-    outcome = solve(program, tol, start=None if start is None else start[free])
-    if outcome.converged:
-        w = market.base.copy()
-        w[free] = _settled(program, outcome)
-        solution = _finished(model, w, 0.0, "interior-point", outcome.iterations)
-        least = outcome.bound * unit + offset
-        gap = max(-solution.value - least, 0.0)
-        if gap <= 1e-6 * max(abs(solution.value), 1e-4 * unit) and misses(model, w) is None:
-            return replace(solution, gap=gap), outcome
+    """The interior point's portfolio, or None when it is not certified even in double precision from its start."""
+    free = slice(None) if model.market.free is None else model.market.free
+    first = None if start is None else start[free]
+    for rough_above in (ROUGH, np.inf):
+        program, unit, offset = compile_program(model)
+        outcome = solve(program, tol, start=first, rough_above=rough_above)
+        if outcome.converged:
+            w = model.market.base.copy()
+            w[free] = _settled(program, outcome)
+            solution = _finished(model, w, 0.0, "interior-point", outcome.iterations)
+            gap = max(-solution.value - (outcome.bound * unit + offset), 0.0)
+            if gap <= 1e-6 * max(abs(solution.value), 1e-4 * unit) and misses(model, w) is None:
+                return replace(solution, gap=gap), outcome
+        if outcome.diverged or model.market.n < ROUGH_FROM:
+            break
     return None, outcome
 
 
