@@ -41,14 +41,14 @@ def box_quadratic(
         state = np.where(start <= lower, -1, np.where(start >= upper, 1, 0)).astype(np.int8)
         state = np.zeros_like(state) if not (state == 0).any() else state
     fewest, patience = len(linear) + 1, 6
-    size = np.abs(linear).max(), np.sqrt(matrix.diagonal().max())
+    steep, bend = float(np.abs(linear).max()), float(matrix.diagonal().max())
     for _ in range(max_iter):
         found = _on_face(matrix, linear, lower, upper, row, level, state)
         if found is None:
             return None
         w, slope = found
-        reach = 1e-12 * max(1.0, np.abs(w).max())
-        force = 1e-11 * max(size[0], size[1] ** 2 * np.abs(w).max(), 1e-300)
+        top = float(np.abs(w).max())
+        reach, force = 1e-12 * max(1.0, top), 1e-11 * max(steep, bend * top, 1e-300)
         wrong = _wrong(state, w, slope, lower - reach, upper + reach, force)
         count = int(np.count_nonzero(wrong))
         if count == 0:
