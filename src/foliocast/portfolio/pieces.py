@@ -585,7 +585,8 @@ def evar_level(rho: np.ndarray, p: np.ndarray, log_tail: float) -> float:
         slope = log_mean + log_tail + mean / t  # d/dt
         bend = float(tilt @ (rho - mean) ** 2) / t**3
         low, high = (u, high) if slope < 0 else (low, u)
-        move = -slope / (bend * t) if bend > 0 else np.inf
+        with np.errstate(over="ignore"):  # next to no curvature: as far as it goes, like none at all
+            move = -slope / (bend * t) if bend > 0 else np.inf
         new = u + move
         new = new if low < new < high else 0.5 * (low + high)
         if abs(new - u) < 1e-13:
