@@ -212,7 +212,7 @@ def test_late_and_delisted_assets_are_handled_by_date(tmp_path: Path) -> None:
     assert gone.max() <= close.index[226]
 
 
-def test_an_audit_of_a_leaking_config_exits_with_2(csv: Path, tmp_path: Path) -> None:
+def test_an_audit_of_a_leaking_config_exits_with_2(csv: Path, config: Path, tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(
         "def weights(panel):\n    close = panel.close()\n"
         "    return (close / close.rolling(11, center=True, min_periods=1).mean() < 1).astype(float) / 4\n"
@@ -224,5 +224,5 @@ def test_an_audit_of_a_leaking_config_exits_with_2(csv: Path, tmp_path: Path) ->
     verdict = json.loads(done.stdout)
     assert done.returncode == 2
     assert not verdict["passed"]
-    honest = command("audit", str(csv.with_name("small.toml")), "--json", "--cuts", "2", env=_env(tmp_path))
+    honest = command("audit", str(config), "--json", "--cuts", "2", env=_env(tmp_path))
     assert honest.returncode == 0, honest.stdout
