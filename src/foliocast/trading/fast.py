@@ -17,21 +17,10 @@ import pandas as pd
 
 from foliocast.core.errors import ConfigError, DataError
 from foliocast.trading.costs import Costs
-from foliocast.trading.result import BacktestResult
+from foliocast.trading.result import BacktestResult, Track
 
 EXECUTIONS = ("same_close", "next_close", "next_open")
 _BLOCK = 131_072  # numbers worked on at a time: one megabyte an array stays near the core
-
-
-@dataclass(frozen=True)
-class Track:
-    """Arrays of a finished simulation; shape (time,) unless said otherwise. ``targets`` is (trade, asset)."""
-
-    equity: np.ndarray
-    turnover: np.ndarray
-    cost: np.ndarray
-    trade_bars: np.ndarray
-    targets: np.ndarray
 
 
 def backtest(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
-from typing import TYPE_CHECKING
 
 import numpy as np
 import pandas as pd
@@ -12,8 +11,16 @@ import pandas as pd
 from foliocast.trading.costs import Costs
 from foliocast.trading.ledger import ACTIONS, FINANCING, Ledger
 
-if TYPE_CHECKING:
-    from foliocast.trading.fast import Track
+
+@dataclass(frozen=True)
+class Track:
+    """Arrays of a finished simulation; shape (time,) unless said otherwise. ``targets`` is (trade, asset)."""
+
+    equity: np.ndarray
+    turnover: np.ndarray
+    cost: np.ndarray
+    trade_bars: np.ndarray
+    targets: np.ndarray
 
 
 @dataclass(frozen=True, eq=False)

@@ -6,7 +6,7 @@ values, the whole procedure runs again, and every decision up to *t* must come o
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -19,17 +19,13 @@ from foliocast.core.panel import Panel
 from foliocast.core.protocols import TaskRunner, serial
 from foliocast.core.time import Fold, WalkForward
 from foliocast.stats.measures import rank_ic
+from foliocast.workflows.plan import Report, silent
 
 if TYPE_CHECKING:
     from foliocast.trading.walkforward import FoldDecision
     from foliocast.workflows.config import Config
 
-Report = Callable[[str, int, int], None]
 SUSPICIOUS_IC = 0.2  # daily equity models that work reach 0.04 to 0.054; an oracle has 1
-
-
-def silent(what: str, done: int, total: int) -> None:
-    """A progress report that nobody reads."""
 
 
 @dataclass(frozen=True)
@@ -230,7 +226,7 @@ def strategy_checks(
 def audit_config(config: Config, cuts: int = 6, jobs: int = 0, report: Report = silent) -> AuditReport:
     """Audit every strategy of a config on its own data, schedule and fill convention."""
     from foliocast.runtime.compute import Compute
-    from foliocast.workflows.backtest import plan
+    from foliocast.workflows.plan import plan
 
     work = plan(config)
     folds = work.schedule.folds(len(work.panel))

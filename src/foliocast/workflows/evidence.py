@@ -19,7 +19,7 @@ from foliocast.trading.walkforward import FoldDecision
 from foliocast.workflows.audit import AuditReport, check_cutoff, strategy_checks
 
 if TYPE_CHECKING:
-    from foliocast.workflows.backtest import Plan
+    from foliocast.workflows.plan import Plan
 
 N_RESAMPLES = 1000
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from html import escape
 from itertools import pairwise
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -20,9 +20,7 @@ from foliocast.workflows.charts import (
     line_chart,
     stacked_chart,
 )
-
-if TYPE_CHECKING:
-    from foliocast.workflows.report import Run
+from foliocast.workflows.run_tables import Run, estimate
 
 # key in metrics.json, heading, unit
 COLUMNS = (
@@ -47,13 +45,6 @@ _EXECUTION = {
     "next_close": "Decided after the close of a bar, filled at the close of the next.",
     "same_close": "Decided and filled at the same close: optimistic, chosen explicitly in the config.",
 }
-
-
-def estimate(entry: Any) -> tuple[float | None, float | None, float | None]:
-    """Value, low and high of an entry of metrics.json, which may be a number, a mapping or missing."""
-    parts = (entry.get("value"), entry.get("low"), entry.get("high")) if isinstance(entry, Mapping) else (entry,) * 1
-    numbers = [float(p) if isinstance(p, (int, float)) and p == p else None for p in parts]
-    return (*numbers, None, None)[:3]  # type: ignore[return-value]
 
 
 def number(value: float | None, unit: str = "", digits: int | None = None) -> str:

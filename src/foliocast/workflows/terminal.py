@@ -8,7 +8,8 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
-from foliocast.workflows.report_sections import estimate, number
+from foliocast.workflows.report_sections import number
+from foliocast.workflows.run_tables import estimate
 
 _COLUMNS = (
     ("sharpe", "Sharpe [95 %]", "", True),

@@ -40,13 +40,14 @@ def backtest(
     """
     from foliocast.workflows import backtest as work
     from foliocast.workflows.config import load_config
+    from foliocast.workflows.plan import adjusted
     from foliocast.workflows.terminal import terminal_table
 
     with progress(as_json) as report:
         if resume is not None:
             done = work.resume(resume, out or Path("runs"), jobs=jobs, cluster=cluster, report=report)
         else:
-            chosen = work.adjusted(load_config(config or "demo"), data, seed)
+            chosen = adjusted(load_config(config or "demo"), data, seed)
             done = work.run(chosen, out or Path("runs"), jobs=jobs, cluster=cluster, report=report)
     screen = console(as_json)
     screen.print(terminal_table(done.metrics, screen.width))
@@ -78,8 +79,8 @@ def audit(
     no model decides before the date it has seen data up to.
     """
     from foliocast.workflows import audit as work
-    from foliocast.workflows.backtest import adjusted
     from foliocast.workflows.config import load_config
+    from foliocast.workflows.plan import adjusted
     from foliocast.workflows.terminal import audit_table
 
     with progress(as_json) as report:
