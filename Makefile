@@ -28,7 +28,7 @@ $(VENV)/.core: pyproject.toml constraints.txt | $(BIN)/uv
 	@touch $@
 
 $(VENV)/.dev: pyproject.toml constraints.txt | $(BIN)/uv
-	$(BIN)/uv pip install -q --python $(BIN)/python -e '.[dev,app,track,instruments,explain,tune]' -c constraints.txt
+	$(BIN)/uv pip install -q --python $(BIN)/python -e '.[dev,docs,app,track,instruments,explain,tune]' -c constraints.txt
 	@touch $@ $(VENV)/.core
 
 demo: $(VENV)/.core ## set up, then run the main job on the embedded sample (report in runs/)
