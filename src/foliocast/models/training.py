@@ -25,6 +25,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from foliocast.core.errors import ConfigError, DataError, HistoryError
+from foliocast.runtime.progress import tell
 
 Loss = Callable[[Any, tuple[Tensor, ...], torch.Generator], Tensor]
 
@@ -238,6 +239,7 @@ def train(
                 run.save(path)
             if callback is not None:
                 callback(row)
+    tell("training", run.total_steps, run.total_steps)  # early stopping ends the bar, too
     return run.close()
 
 
@@ -325,6 +327,7 @@ class _Run:
             done.loss_sum += self._step(batches[done.batch])
             done.batch += 1
             done.step += 1
+            tell("training", done.step, self.total_steps)
             if path is not None and spec.save_every and done.step % spec.save_every == 0:
                 self.save(path)
         row = {"epoch": float(done.epoch + 1), "train_loss": done.loss_sum / max(1, done.batch)}

@@ -18,8 +18,8 @@ from foliocast.core.market import Universe
 from foliocast.core.panel import Panel
 from foliocast.core.protocols import TaskRunner, serial
 from foliocast.core.time import Fold, WalkForward
+from foliocast.runtime.progress import Report, silent
 from foliocast.stats.measures import rank_ic
-from foliocast.workflows.plan import Report, silent
 
 if TYPE_CHECKING:
     from foliocast.trading.walkforward import FoldDecision

@@ -17,11 +17,12 @@ import tomli_w
 from foliocast.core.errors import ConfigError, InterruptedRun
 from foliocast.runtime.compute import Compute
 from foliocast.runtime.files import plain, whole_file, write_json
+from foliocast.runtime.progress import Report, silent
 from foliocast.runtime.resume import BundleStore
 from foliocast.trading.result import BacktestResult
 from foliocast.trading.walkforward import FoldDecision, FoldTask, fold_tasks, run_fold, simulate
 from foliocast.workflows.config import Config, load_config
-from foliocast.workflows.plan import Plan, Report, plan, silent
+from foliocast.workflows.plan import Plan, plan
 from foliocast.workflows.runs import RunFolder, find_run, new_run
 
 

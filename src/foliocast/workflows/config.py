@@ -12,8 +12,9 @@ import importlib.util
 import inspect
 import tomllib
 from collections.abc import Callable, Mapping
+from enum import Enum
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
@@ -21,6 +22,7 @@ import foliocast
 from foliocast.core.errors import ConfigError
 
 PACKAGED = Path(__file__).with_name("configs")
+PEER = "skfolio."
 BASELINES: dict[str, str] = {
     "equal_weight": "EqualWeight",
     "buy_and_hold": "BuyAndHold",
@@ -31,11 +33,16 @@ BASELINES: dict[str, str] = {
 }
 
 
-class _Table(BaseModel):
+T = TypeVar("T", bound=BaseModel)
+
+
+class Table(BaseModel):
+    """A table of a config: no key that is not named, no value changed afterwards."""
+
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
-class DataConfig(_Table):
+class DataConfig(Table):
     """Where the history comes from."""
 
     source: str = "sample"
@@ -48,7 +55,7 @@ class DataConfig(_Table):
     gaps: Literal["refuse", "keep"] = "refuse"
 
 
-class ScheduleConfig(_Table):
+class ScheduleConfig(Table):
     """Walk-forward windows, in bars."""
 
     train: int = 504
@@ -57,7 +64,7 @@ class ScheduleConfig(_Table):
     expanding: bool = False
 
 
-class Config(_Table):
+class Config(Table):
     """Everything that defines a run."""
 
     name: str = "backtest"
@@ -89,6 +96,11 @@ def load_config(path: str | Path) -> Config:
         No such file, not TOML, or a key that does not exist; one sentence.
     """
     path = Path(path)
+    return parse_config(read_toml(path), path.name)
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The tables of a TOML file, or of a packaged config by its name."""
     packaged = PACKAGED / f"{path}.toml"
     if not path.suffix and path.name == str(path) and packaged.is_file() and not path.is_file():
         path = packaged
@@ -96,34 +108,44 @@ def load_config(path: str | Path) -> Config:
         names = ", ".join(sorted(file.stem for file in PACKAGED.glob("*.toml")))
         raise ConfigError(f"no config file at {path}; give a TOML file or the name of a packaged one ({names})")
     try:
-        raw = tomllib.loads(path.read_text(encoding="utf-8"))
+        return tomllib.loads(path.read_text(encoding="utf-8"))
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path.name} is not valid TOML: {error}") from error
-    return parse_config(raw, path.name)
+
+
+def checked(schema: type[T], raw: Mapping[str, Any], where: str) -> T:
+    """A mapping checked against a schema; the first fault is told in one sentence."""
+    try:
+        return schema.model_validate(dict(raw))
+    except ValidationError as error:
+        raise ConfigError(f"{where}: {_sentence(error, schema)}") from None
 
 
 def parse_config(raw: Mapping[str, Any], where: str = "config") -> Config:
-    """Check a mapping against the schema; the first fault is told in one sentence."""
-    try:
-        config = Config.model_validate(dict(raw))
-    except ValidationError as error:
-        raise ConfigError(f"{where}: {_sentence(error)}") from None
+    """Check a mapping against the schema of a run.
+
+    Raises
+    ------
+    ConfigError
+        A key that does not exist, a value of another kind, a baseline that there is not; one sentence.
+    """
+    config = checked(Config, raw, where)
     unknown = [name for name in config.baseline_names if name not in BASELINES]
     if unknown:
         raise ConfigError(f"{where}: no baseline called '{unknown[0]}'; there are {', '.join(BASELINES)}")
     return config
 
 
-def _sentence(error: ValidationError) -> str:
+def _sentence(error: ValidationError, schema: type[BaseModel]) -> str:
     fault = error.errors()[0]
     key = ".".join(str(part) for part in fault["loc"])
     if fault["type"] == "extra_forbidden":
-        return f"unknown key '{key}'{_did_you_mean(fault['loc'])}"
+        return f"unknown key '{key}'{_did_you_mean(fault['loc'], schema)}"
     return f"'{key}' = {fault.get('input')!r}: {fault['msg'][0].lower()}{fault['msg'][1:]}"
 
 
-def _did_you_mean(where: tuple[int | str, ...]) -> str:
-    table: Any = Config
+def _did_you_mean(where: tuple[int | str, ...], schema: type[BaseModel]) -> str:
+    table: Any = schema
     for part in where[:-1]:
         annotation = table.model_fields[part].annotation if part in getattr(table, "model_fields", {}) else None
         table = annotation if inspect.isclass(annotation) and issubclass(annotation, BaseModel) else None
@@ -147,14 +169,16 @@ def build(table: Mapping[str, Any], where: str) -> Any:
     name = str(table["type"])
     if name == "function":
         return _user_function(table, where)
-    made = _public_class(name, where)
-    takes = [p for p in inspect.signature(made).parameters.values() if p.kind is not p.VAR_KEYWORD]
+    made = _peer_class(name, where) if name.startswith(PEER) else _public_class(name, where)
+    takes = {p.name: p for p in inspect.signature(made).parameters.values() if p.kind is not p.VAR_KEYWORD}
     arguments = {key: _value(item, f"{where}.{key}") for key, item in table.items() if key != "type"}
-    for key in arguments:
-        if key not in {p.name for p in takes}:
-            near = difflib.get_close_matches(key, [p.name for p in takes], n=1)
-            hint = f"did you mean '{near[0]}'?" if near else f"it takes {', '.join(p.name for p in takes) or 'nothing'}"
+    for key, value in arguments.items():
+        if key not in takes:
+            near = difflib.get_close_matches(key, takes, n=1)
+            hint = f"did you mean '{near[0]}'?" if near else f"it takes {', '.join(takes) or 'nothing'}"
             raise ConfigError(f"[{where}] {name} has no argument '{key}'; {hint}")
+        if isinstance(takes[key].default, Enum) and isinstance(value, str):
+            arguments[key] = _choice(type(takes[key].default), value, f"{where}.{key}")
     try:
         return made(**arguments)
     except TypeError as error:
@@ -167,6 +191,27 @@ def _value(item: Any, where: str) -> Any:
     if isinstance(item, list):
         return [_value(v, where) for v in item]
     return item
+
+
+def _peer_class(name: str, where: str) -> Callable[..., Any]:
+    """``skfolio.RiskBudgeting``: an optimiser of skfolio, for `SkfolioPolicy`."""
+    from skfolio import optimization
+
+    names = [key for key in optimization.__all__ if not key.startswith("Base") and key != "ObjectiveFunction"]
+    short = name.removeprefix(PEER)
+    if short not in names:
+        near = difflib.get_close_matches(short, names, n=1)
+        hint = f"; did you mean '{PEER}{near[0]}'?" if near else f"; there are {', '.join(names)}"
+        raise ConfigError(f"[{where}] skfolio has no optimiser called '{short}'{hint}")
+    return getattr(optimization, short)
+
+
+def _choice(kind: type[Enum], text: str, where: str) -> Enum:
+    """A member of an enumeration by its name, in any case: ``risk_measure = "cvar"``."""
+    wanted = text.upper().replace(" ", "_").replace("-", "_")
+    if wanted not in kind.__members__:
+        raise ConfigError(f"[{where}] '{text}' is not one of {', '.join(m.lower() for m in kind.__members__)}")
+    return kind[wanted]
 
 
 def _public_class(name: str, where: str) -> Callable[..., Any]:

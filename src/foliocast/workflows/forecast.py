@@ -14,7 +14,7 @@ import foliocast
 from foliocast.core.belief import Forecast
 from foliocast.core.errors import ConfigError, HistoryError
 from foliocast.core.panel import Panel
-from foliocast.runtime.home import home
+from foliocast.workflows.saved import find_saved, load_saved, models_folder, refuse_hindsight
 
 MODELS = {
     "attention_lstm": "AttentionLSTM",
@@ -23,6 +23,7 @@ MODELS = {
     "linear": "LinearForecaster",
     "naive": "NaiveForecaster",
 }
+QUICK = ("linear", "naive")  # no training loop: fitted in a moment
 LEVELS = (0.8, 0.95)
 TRAIN_BARS = 1260  # five years of daily bars: recent enough to matter, long enough to learn from
 
@@ -39,7 +40,7 @@ def forecast(panel: Panel, ticker: str, days: int = 7, model: str = "attention_l
     days : int
         1 to 30 trading days of the asset's exchange.
     model : str
-        One of `MODELS`.
+        One of `MODELS`, or the name or folder of a trained one (`foliocast.workflows.train`).
     seed : int
 
     Returns
@@ -109,19 +110,34 @@ def fitted_model(panel: Panel, model: str = "attention_lstm", seed: int = 0) -> 
     The key is the data set's content: other data, other seed or other assets mean another fit.
     """
     if model not in MODELS:
-        raise ConfigError(f"no forecaster '{model}'; there are {', '.join(MODELS)}")
+        if find_saved(model) is None:
+            raise ConfigError(f"no forecaster '{model}'; there are {', '.join(MODELS)}, and those you train and name")
+        kept = load_saved(model, "forecast")
+        refuse_hindsight(kept, panel.times[-1])
+        return kept
     made = getattr(foliocast, MODELS[model])()
     if "random_state" in made.get_params():
         made.set_params(random_state=seed)
     train = panel.rows(max(0, len(panel) - TRAIN_BARS), len(panel))
     if not hasattr(made, "save"):
         return made.fit(train)
-    folder = home() / "models" / f"{model}-{train.data_hash[:24]}-{seed}"
+    folder = _kept(train, model, seed)
     if (folder / "card.json").is_file():
         return _load(folder)
     fitted = made.fit(train)
     fitted.save(folder)
     return fitted
+
+
+def is_ready(panel: Panel, model: str, seed: int = 0) -> bool:
+    """Whether a forecast by this model is at hand: trained before, or of a kind that fits in a moment."""
+    if model in QUICK or find_saved(model) is not None:
+        return True
+    return (_kept(panel.rows(max(0, len(panel) - TRAIN_BARS), len(panel)), model, seed) / "card.json").is_file()
+
+
+def _kept(train: Panel, model: str, seed: int) -> Path:
+    return models_folder() / f"{model}-{train.data_hash[:24]}-{seed}"
 
 
 def _load(folder: Path) -> Any:
@@ -142,7 +158,7 @@ def model_cards() -> dict[str, Any]:
 
     packaged = Path(foliocast.__file__).parent / "models"
     cards: dict[str, Any] = {"forecasters": list(MODELS), "cards": []}
-    for file in [*sorted(packaged.rglob("card.json")), *sorted((home() / "models").glob("*/card.json"))]:
+    for file in [*sorted(packaged.rglob("card.json")), *sorted(models_folder().glob("*/card.json"))]:
         try:
             cards["cards"].append({"name": file.parent.name, **json.loads(file.read_text())})
         except (OSError, ValueError) as error:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,13 +10,7 @@ from foliocast.core.errors import ConfigError, DataError
 from foliocast.core.panel import Panel
 from foliocast.core.time import WalkForward
 from foliocast.trading.costs import Costs
-from foliocast.workflows.config import BASELINES, Config, build, with_code
-
-Report = Callable[[str, int, int], None]  # what is being done, how many are done, of how many
-
-
-def silent(what: str, done: int, total: int) -> None:
-    """A progress report that nobody reads."""
+from foliocast.workflows.config import BASELINES, Config, DataConfig, build, with_code
 
 
 @dataclass(frozen=True)
@@ -43,7 +36,7 @@ def plan(config: Config) -> Plan:
     FoliocastError
         One sentence on what is wrong with the config or the data.
     """
-    source_hash, panel = load_data(config)  # before the strategies: bad data should not wait for torch
+    source_hash, panel = load_data(config.data)  # before the strategies: bad data should not wait for torch
     specs = {name: {"type": BASELINES[name]} for name in config.baseline_names if name not in config.strategies}
     specs = {**config.strategies, **specs}
     strategies = {name: build(table, f"strategies.{name}") for name, table in specs.items()}
@@ -61,11 +54,10 @@ def plan(config: Config) -> Plan:
     return Plan(config, panel, source_hash, strategies, specs, schedule, costs, limits, execution)
 
 
-def load_data(config: Config) -> tuple[str, Panel]:
+def load_data(data: DataConfig) -> tuple[str, Panel]:
     """Hash of the data set as it came, and the part of it that the config asks for."""
     from foliocast.data import load_panel
 
-    data = config.data
     whole = load_panel(data.source, repair=data.repair, allow_jumps=data.allow_jumps, gaps=data.gaps)
     panel = whole if data.members is None else _with_members(whole, Path(data.members))
     panel = panel if data.assets is None else panel.select(data.assets)

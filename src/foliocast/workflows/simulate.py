@@ -13,6 +13,7 @@ from foliocast.core.conditions import Condition, Given
 from foliocast.core.errors import ConfigError, LookAheadError
 from foliocast.core.panel import Panel
 from foliocast.core.protocols import ScenarioModel
+from foliocast.workflows.saved import find_saved, load_saved
 
 LEVELS = (0.01, 0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 FHS = "foliocast.scenarios.fhs:FilteredHistoricalSimulation"
@@ -43,7 +44,9 @@ def make_model(name: str, random_state: int | None = None, **options: Any) -> Sc
         Unknown name; the message lists those there are.
     """
     if name not in MODELS:
-        raise ConfigError(f"scenario model '{name}' is unknown; choose one of {', '.join(MODELS)}")
+        raise ConfigError(
+            f"scenario model '{name}' is unknown; choose one of {', '.join(MODELS)}, or train and name one"
+        )
     path, defaults = MODELS[name]
     module, kind = path.split(":")
     return getattr(importlib.import_module(module), kind)(**{**defaults, **options, "random_state": random_state})
@@ -64,7 +67,8 @@ def simulate(
     Parameters
     ----------
     model : str or ScenarioModel
-        A name of `MODELS`, or an unfitted model. One that needs no fit (``fixed_assets`` False) is not fitted.
+        A name of `MODELS`, the name or folder of a trained model, or an unfitted model. One that
+        needs no fit (``fixed_assets`` False) is not fitted.
     assets : list of str, optional
         Default: all of the panel.
     given : mapping, optional
@@ -80,15 +84,22 @@ def simulate(
     chosen = panel if assets is None else panel.select(assets)
     recent = chosen.rows(max(0, len(chosen) - train - 1), len(chosen))
     Condition.parse(given, recent.assets, horizon)  # a bad condition should not cost a fit
-    fitted = make_model(model, seed) if isinstance(model, str) else model
-    if getattr(fitted, "fixed_assets", True):
-        fitted.fit(recent)  # type: ignore[arg-type]
+    fitted = _fitted(model, recent, seed)
     scenarios = fitted.simulate(recent, horizon, n, given=given, random_state=seed)  # type: ignore[arg-type]
     if scenarios.knowledge_until is not None and scenarios.as_of is not None:
         known, now = pd.Timestamp(scenarios.knowledge_until), pd.Timestamp(scenarios.as_of)
         if known.tz_localize(None) > now.tz_localize(None):
             raise LookAheadError(f"the model has seen data up to {known}, after the decision at {now}; use later data")
     return scenarios
+
+
+def _fitted(model: str | ScenarioModel, recent: Panel, seed: int) -> ScenarioModel:
+    """The model ready to draw: trained before, in no need of a fit, or fitted now."""
+    if isinstance(model, str) and model not in MODELS and find_saved(model) is not None:
+        kept: ScenarioModel = load_saved(model, "simulate")
+        return kept
+    made = make_model(model, seed) if isinstance(model, str) else model
+    return made.fit(recent) if getattr(made, "fixed_assets", True) else made  # type: ignore[arg-type]
 
 
 def summary(scenarios: ScenarioSet, given: Given | None = None) -> dict[str, Any]:

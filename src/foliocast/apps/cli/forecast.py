@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from foliocast.apps.cli.common import Data, Json, Seed, console, guarded
+from foliocast.apps.cli.common import Data, Json, Seed, console, guarded, panel_of, progress
 
 
 def register(app: typer.Typer) -> None:
@@ -19,7 +19,9 @@ def forecast(
     ticker: Annotated[str, typer.Argument(help="The asset, as it is called in the data.")],
     days: Annotated[int, typer.Option("--days", min=1, max=30, help="Trading days ahead.")] = 7,
     data: Data = None,
-    model: Annotated[str, typer.Option(help="attention_lstm, lstm, transformer, linear or naive.")] = "attention_lstm",
+    model: Annotated[
+        str, typer.Option(help="attention_lstm, lstm, transformer, linear, naive, or one trained and named.")
+    ] = "attention_lstm",
     seed: Seed = None,
     as_json: Json = False,
 ) -> Any:
@@ -28,10 +30,12 @@ def forecast(
     The model is fitted on the data set that holds the ticker (the first call takes a while, later ones do not);
     a ticker without data is refused, never served by a model of another one.
     """
-    import foliocast
+    from foliocast.runtime.progress import listening
     from foliocast.workflows.forecast import forecast as work
 
-    answer = work(foliocast.load_panel(data or "sample"), ticker, days, model, seed or 0)
+    panel = panel_of(data, [ticker])
+    with progress(as_json) as report, listening(report):
+        answer = work(panel, ticker, days, model, seed or 0)
     screen = console(as_json)
     screen.print(_table(answer))
     screen.print(f"Model: {answer['model']}")

@@ -29,7 +29,7 @@ Model = Annotated[
         "--model",
         "-m",
         help="fhs, fhs-gjr, fhs-har, fhs-garch, fhs-ewma, bootstrap, iid, gaussian-copula, t-copula, diffusion, "
-        "pretrained; several with commas for --score.",
+        "pretrained, or one trained and named; several with commas for --score.",
     ),
 ]
 Given = Annotated[
@@ -72,6 +72,7 @@ def simulate(
     Every model meets what is given exactly; the other assets follow from the joint law. With --out the scenarios are
     written as Parquet (scenario, step, one column an asset).
     """
+    from foliocast.runtime.progress import listening
     from foliocast.workflows import simulate as work
 
     chosen = None if assets is None else [a.strip() for a in assets.split(",") if a.strip()]
@@ -79,7 +80,8 @@ def simulate(
     if score:
         return _scorecard(panel if chosen is None else panel.select(chosen), model, seed or 0, jobs, out, as_json)
     fixed = _given(given, given_file)
-    scenarios = work.simulate(panel, model, chosen, horizon, n, fixed or None, seed or 0)
+    with progress(as_json) as report, listening(report):
+        scenarios = work.simulate(panel, model, chosen, horizon, n, fixed or None, seed or 0)
     answer = work.summary(scenarios, fixed or None)
     screen = console(as_json)
     screen.print(_table(answer))
