@@ -94,9 +94,12 @@ _PUBLIC = {
     "PretrainedScenarios": "foliocast.models.diffusion.pretrained",
     "UNet1D": "foliocast.models.diffusion.unet1d",
     "DiT": "foliocast.models.diffusion.dit",
+    "TrainingSpec": "foliocast.models.training",
     "TransformerForecaster": "foliocast.models.transformer",
+    "CrossAssetTransformer": "foliocast.models.crossasset",
     "TreesForecaster": "foliocast.models.trees",
     "AdaptiveConformal": "foliocast.models.conformal",
+    "EndToEndAllocator": "foliocast.models.allocator.allocator",
 }
 
 __all__ = ["__version__", "stats", *_PUBLIC]

@@ -14,6 +14,7 @@ from sklearn.base import clone
 from foliocast.core.errors import ConfigError, HistoryError
 from foliocast.core.panel import Panel
 from foliocast.core.protocols import Forecaster
+from foliocast.models.crossasset import CrossAssetTransformer
 from foliocast.models.linear import LinearForecaster
 from foliocast.models.lstm import AttentionLSTM, LSTMForecaster
 from foliocast.models.naive import NaiveForecaster
@@ -31,6 +32,12 @@ MAKERS: dict[str, Maker] = {
     "quantile": lambda: LSTMForecaster(**SMALL, head="quantile", pooled=False),
     "lstm": lambda: LSTMForecaster(**SMALL),
     "transformer": lambda: TransformerForecaster(window=8, patch=4, stride=2, width=8, heads=2, **FAST),
+    "cross_asset": lambda: CrossAssetTransformer(window=8, patch=4, stride=4, width=8, heads=2, **FAST),
+    "ranked": lambda: LSTMForecaster(**SMALL, rank_weight=0.5, cross_section=True),
+    "linear_cross_section": lambda: LinearForecaster(cross_section=True, n_paths=20, volatility="blend"),
+    "cross_asset_student_t": lambda: CrossAssetTransformer(
+        window=8, patch=4, stride=4, width=8, heads=2, head="student_t", cross_section=True, **FAST
+    ),
     "trees": lambda: TreesForecaster(iterations=5, n_paths=20, volatility="ewma"),
     "linear": lambda: LinearForecaster(n_paths=20, volatility="ewma"),
     "linear_window": lambda: LinearForecaster(window=5, pooled=False, n_paths=20, volatility="ewma"),

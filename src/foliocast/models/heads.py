@@ -20,7 +20,7 @@ LEVELS = (0.01, 0.05, 0.1, 0.25, 0.5, 0.75, 0.9, 0.95, 0.99)
 
 
 class Head(Protocol):
-    """How raw outputs are read."""
+    """How raw outputs are read. The first output is always the location: what a ranking loss sorts by."""
 
     @property
     def width(self) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -21,6 +21,7 @@ class LinearPredictor:
         return (windows.reshape(len(windows), -1).astype(float) * self.coefficients).sum(axis=1)
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class LinearForecaster(WindowForecaster):
     """Ridge on the standardised features of the last ``window`` bars (default: of the present bar), closed form.
 
@@ -28,30 +29,12 @@ class LinearForecaster(WindowForecaster):
     ----------
     alpha : float
         Penalty per sample: coefficients solve (X'X / n + alpha I) b = X'y / n, on standardised X and y.
-    window : int
-    pooled, any_asset, features, n_paths, volatility, random_state
-        As in `AttentionLSTM`.
+    window, features, pooled, any_asset, cross_section, n_paths, volatility, random_state
+        As in `WindowForecaster`.
     """
 
-    def __init__(
-        self,
-        alpha: float = 0.1,
-        window: int = 1,
-        pooled: bool = True,
-        any_asset: bool = False,
-        features: Sequence[str] | None = None,
-        n_paths: int = 500,
-        volatility: str = "gjr",
-        random_state: int = 0,
-    ) -> None:
-        self.alpha = alpha
-        self.window = window
-        self.pooled = pooled
-        self.any_asset = any_asset
-        self.features = features
-        self.n_paths = n_paths
-        self.volatility = volatility
-        self.random_state = random_state
+    window: int = 1
+    alpha: float = 0.1
 
     def _learn(self, samples: Supervised, seed: int) -> LinearPredictor:
         if self.alpha < 0:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -55,35 +55,16 @@ class LSTMNet(nn.Module):
         return self.head(self.lstm(x)[0][:, -1]).float()
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class AttentionLSTM(NetworkForecaster):
-    """LSTM with attention over the last ``window`` bars of features, pooled over assets.
+    """LSTM with attention over the last ``window`` bars of features, pooled over assets; Adam, squared errors.
 
     Parameters
     ----------
-    window, hidden, layers : int
-        Bars seen, width and depth: 60, 64, 2.
-    lr, weight_decay, batch_size, epochs : training
-        Adam, mean squared error; 3e-4, 1e-4, 32, 15.
-    patience : int or None
-        Stop after so many epochs without a better loss on the last ``valid_fraction`` of the training rows (kept
-        apart by a gap of a window); None trains all epochs on all rows.
-    valid_fraction : float
-    pooled : bool
-        One network for all assets, or one for each.
-    any_asset : bool
-        Let a pooled network serve assets it was not fitted on.
-    features : sequence of str, optional
-        Names in `foliocast.features.transforms.REGISTRY`; default the five (four without volume).
-    head : {"point", "student_t", "quantile"}
-        A point is trained by squared error and gets its intervals from the volatility filter; the others learn the
-        whole distribution of the next return and draw simulated paths from it.
-    n_paths : int
-        Simulated futures of `forecast`.
-    volatility : {"gjr", "garch", "ewma"}
-        Filter that gives simulated paths their volatility.
-    amp, device : str
-        As in `TrainingSpec`. Predictions are always computed in fp32.
-    random_state : int
+    hidden, layers : int
+        Width and depth.
+    others
+        As in `NetworkForecaster`.
 
     Attributes
     ----------
@@ -93,47 +74,8 @@ class AttentionLSTM(NetworkForecaster):
         Loss by epoch of each part.
     """
 
-    def __init__(
-        self,
-        window: int = 60,
-        hidden: int = 64,
-        layers: int = 2,
-        lr: float = 3e-4,
-        weight_decay: float = 1e-4,
-        batch_size: int = 32,
-        epochs: int = 15,
-        patience: int | None = 3,
-        valid_fraction: float = 0.15,
-        pooled: bool = True,
-        any_asset: bool = False,
-        features: Sequence[str] | None = None,
-        head: str = "point",
-        n_paths: int = 500,
-        volatility: str = "gjr",
-        amp: str = "auto",
-        device: str = "cpu",
-        random_state: int = 0,
-    ) -> None:
-        self.window = window
-        self.hidden = hidden
-        self.layers = layers
-        self.lr = lr
-        self.weight_decay = weight_decay
-        self.batch_size = batch_size
-        self.epochs = epochs
-        self.patience = patience
-        self.valid_fraction = valid_fraction
-        self.pooled = pooled
-        self.any_asset = any_asset
-        self.features = features
-        self.head = head
-        self.n_paths = n_paths
-        self.volatility = volatility
-        self.amp = amp
-        self.device = device
-        self.random_state = random_state
-
-    optimizer = "adam"
+    hidden: int = 64
+    layers: int = 2
 
     def _network(self, n_features: int) -> nn.Module:
         return AttentionLSTMNet(n_features, self.hidden, self.layers, head_of(self.head).width)
@@ -152,7 +94,7 @@ class AttentionLSTM(NetworkForecaster):
         for part, columns in self._by_part(panel.assets):
             allowed = np.zeros(panel.shape, dtype=bool)
             allowed[np.ix_(rows, columns)] = True
-            windows = Windows.complete(part.scaling.features(raw), self.window, allowed)
+            windows = Windows.complete(part.scaling.features(raw, panel.universe.mask), self.window, allowed)
             names = [panel.times[windows.ends], np.array(panel.assets)[windows.assets]]
             index = pd.MultiIndex.from_arrays(names, names=["time", "asset"])
             tables.append(pd.DataFrame(self._weights(part.predictor, windows), index=index, columns=lags))
@@ -167,50 +109,15 @@ class AttentionLSTM(NetworkForecaster):
         return out
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class LSTMForecaster(NetworkForecaster):
     """Plain LSTM (2 x 32) trained by AdamW on squared errors; parameters as in `AttentionLSTM`."""
 
-    def __init__(
-        self,
-        window: int = 60,
-        hidden: int = 32,
-        layers: int = 2,
-        lr: float = 1e-3,
-        weight_decay: float = 1e-2,
-        batch_size: int = 32,
-        epochs: int = 15,
-        patience: int | None = 3,
-        valid_fraction: float = 0.15,
-        pooled: bool = True,
-        any_asset: bool = False,
-        features: Sequence[str] | None = None,
-        head: str = "point",
-        n_paths: int = 500,
-        volatility: str = "gjr",
-        amp: str = "auto",
-        device: str = "cpu",
-        random_state: int = 0,
-    ) -> None:
-        self.window = window
-        self.hidden = hidden
-        self.layers = layers
-        self.lr = lr
-        self.weight_decay = weight_decay
-        self.batch_size = batch_size
-        self.epochs = epochs
-        self.patience = patience
-        self.valid_fraction = valid_fraction
-        self.pooled = pooled
-        self.any_asset = any_asset
-        self.features = features
-        self.head = head
-        self.n_paths = n_paths
-        self.volatility = volatility
-        self.amp = amp
-        self.device = device
-        self.random_state = random_state
-
     optimizer = "adamw"
+    hidden: int = 32
+    layers: int = 2
+    lr: float = 1e-3
+    weight_decay: float = 1e-2
 
     def _network(self, n_features: int) -> nn.Module:
         return LSTMNet(n_features, self.hidden, self.layers, head_of(self.head).width)

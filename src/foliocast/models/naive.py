@@ -29,15 +29,17 @@ class NaiveForecaster(BaseEstimator):
         "last": tomorrow's return is today's.
     n_paths : int
         Simulated futures of `forecast`.
-    volatility : {"gjr", "garch", "ewma"}
-        Filter that gives simulated paths their volatility.
+    volatility : {"blend", "har", "gjr", "garch", "ewma"}
+        Filter that gives simulated paths their volatility; the first two pool all assets and use the ranges of bars.
     random_state : int
     """
 
     knowledge_until_: pd.Timestamp
     trained_assets_: tuple[str, ...]
 
-    def __init__(self, kind: str = "zero", n_paths: int = 500, volatility: str = "gjr", random_state: int = 0) -> None:
+    def __init__(
+        self, kind: str = "zero", n_paths: int = 500, volatility: str = "blend", random_state: int = 0
+    ) -> None:
         self.kind = kind
         self.n_paths = n_paths
         self.volatility = volatility

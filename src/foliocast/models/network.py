@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Self
 
 import numpy as np
@@ -12,11 +13,13 @@ import torch
 from sklearn.utils.validation import check_is_fitted
 from torch import Tensor, nn
 
+from foliocast.core.panel import View
+from foliocast.features.cross_section import ranks_by_date
 from foliocast.features.transforms import FeatureSet
 from foliocast.models.checkpoint import ModelCard, Saveable, kind_of
 from foliocast.models.heads import Head, head_of
 from foliocast.models.paths import Draw, Shocks
-from foliocast.models.training import TrainingResult, TrainingSpec, chronological_split, seed_of, train
+from foliocast.models.training import Loss, TrainingResult, TrainingSpec, chronological_split, seed_of, train
 from foliocast.models.windowed import Part, Scaling, Supervised, WindowForecaster
 
 
@@ -38,8 +41,71 @@ class WindowSamples:
         return self.values[rows, self.assets[index][:, None]], self.target[index]
 
 
+class DateSamples:
+    """The same, a whole date at a time: what sees, or ranks, the assets of a date together.
+
+    Dates have as many slots as the fullest has assets; the slots of a date are in the order of its assets and what is
+    left over is marked as absent.
+    """
+
+    def __init__(self, samples: Supervised) -> None:
+        self.samples = WindowSamples(samples)
+        ends = samples.windows.ends
+        dates, row, count = np.unique(ends, return_inverse=True, return_counts=True)
+        slot = np.arange(len(ends)) - np.repeat(np.cumsum(count) - count, count)  # samples are ordered by time
+        table = np.full((len(dates), int(count.max(initial=1))), -1)
+        table[row, slot] = np.arange(len(ends))
+        target = np.full(table.shape, np.nan)
+        target[row, slot] = samples.target
+        self.table = torch.from_numpy(table)
+        self.scores = torch.from_numpy(np.nan_to_num(ranks_by_date(target)).astype(np.float32))
+
+    def __len__(self) -> int:
+        return len(self.table)
+
+    def batch(self, index: Tensor) -> tuple[Tensor, ...]:
+        """Windows (date, asset, time, feature), targets, normal scores of the ranks and presence (date, asset)."""
+        numbers = self.table[index]
+        present = numbers >= 0
+        windows, target = self.samples.batch(numbers.clamp(min=0).reshape(-1))
+        windows = windows.reshape(*numbers.shape, *windows.shape[1:]) * present[..., None, None]
+        return windows, target.reshape(numbers.shape), self.scores[index], present
+
+
+def list_loss(scores: Tensor, wanted: Tensor, present: Tensor) -> Tensor:
+    """ListNet with top-one probabilities: cross-entropy of the softmax of ``wanted`` and that of ``scores``, (date,
+    asset), averaged over dates. Cao, Qin, Liu, Tsai & Li (2007), "Learning to rank: from pairwise approach to listwise
+    approach", eq. 7. Where ``wanted`` are normal scores, its minimum over scores has their scale, too.
+    """
+    absent = torch.finfo(scores.dtype).min
+    found = torch.log_softmax(scores.masked_fill(~present, absent), dim=1)
+    share = torch.softmax(wanted.masked_fill(~present, absent), dim=1)
+    return -(share * found.masked_fill(~present, 0.0)).sum(dim=1).mean()
+
+
+@dataclass(frozen=True)
+class DateLoss:
+    """Loss of the head over all assets present, plus ``rank_weight`` times `list_loss` within the dates."""
+
+    head: Head
+    rank_weight: float
+    joint: bool
+
+    def __call__(self, net: nn.Module, batch: tuple[Tensor, ...], generator: torch.Generator) -> Tensor:
+        windows, target, wanted, present = batch
+        raw = net(windows, present)[present] if self.joint else net(windows[present])
+        loss = self.head.loss(raw, target[present])
+        if self.rank_weight == 0:
+            return loss
+        scores = torch.zeros_like(target).masked_scatter(present, raw[:, 0])
+        return loss + self.rank_weight * list_loss(scores, wanted, present)
+
+
 class NetworkPredictor:
-    """A trained module as a `Predictor`: fp32, no gradients, on the CPU."""
+    """A trained module as a `Predictor`: fp32, no gradients, on the CPU.
+
+    A joint one takes ``(date, asset, time, feature)`` and who may be looked at, ``(date, asset)``.
+    """
 
     def __init__(self, module: nn.Module, head: Head, result: TrainingResult | None = None) -> None:
         self.module = module.cpu().eval()
@@ -47,17 +113,22 @@ class NetworkPredictor:
         self.result = result
 
     @torch.no_grad()
-    def __call__(self, windows: np.ndarray) -> np.ndarray:
-        return self.head.mean(self._raw(windows)).double().numpy()
+    def __call__(self, windows: np.ndarray, present: np.ndarray | None = None) -> np.ndarray:
+        raw = self._raw(windows, present)
+        return self.head.mean(raw.reshape(-1, raw.shape[-1])).double().numpy().reshape(raw.shape[:-1])
 
     @torch.no_grad()
-    def draw(self, windows: np.ndarray, u: np.ndarray) -> np.ndarray:
-        """Standardised returns at probabilities ``u`` of each window's distribution, (sample,)."""
-        raw = [self._raw(windows[low : low + 1024]) for low in range(0, len(windows), 1024)]
-        return self.head.inverse(torch.cat(raw), u)
+    def draw(self, windows: np.ndarray, u: np.ndarray, present: np.ndarray | None = None) -> np.ndarray:
+        """Standardised returns at probabilities ``u`` (sample,) of each window's distribution, (sample,)."""
+        size = 1024 if present is None else max(1, 1024 // windows.shape[1])
+        cuts = range(0, len(windows), size)
+        raw = [self._raw(windows[k : k + size], None if present is None else present[k : k + size]) for k in cuts]
+        return self.head.inverse(torch.cat([part.reshape(-1, part.shape[-1]) for part in raw]), u)
 
-    def _raw(self, windows: np.ndarray) -> Tensor:
-        return self.module(torch.from_numpy(np.ascontiguousarray(windows)))
+    def _raw(self, windows: np.ndarray, present: np.ndarray | None) -> Tensor:
+        seen = torch.from_numpy(np.ascontiguousarray(windows))
+        out = self.module(seen) if present is None else self.module(seen, torch.from_numpy(present))
+        return out
 
 
 def initialised(build: Callable[[], nn.Module], seed: int) -> nn.Module:
@@ -67,19 +138,45 @@ def initialised(build: Callable[[], nn.Module], seed: int) -> nn.Module:
         return build()
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class NetworkForecaster(WindowForecaster, Saveable):
-    """Trains a module in the common loop; a subclass says which module."""
+    """Trains a module in the common loop; a subclass says which module.
 
-    optimizer: str
-    head: str
-    lr: float
-    weight_decay: float
-    batch_size: int
-    epochs: int
-    patience: int | None
-    valid_fraction: float
-    amp: str
-    device: str
+    Parameters
+    ----------
+    lr, weight_decay, batch_size, epochs : training
+        3e-4, 1e-4, 32, 15. A batch is one of samples; of dates where the assets of a date are seen or ranked together.
+    max_steps : int or None
+        Ends training after that many steps, whatever the epoch: a bound on its time.
+    patience : int or None
+        Stop after so many epochs without a better loss on the last ``valid_fraction`` of the training rows (kept
+        apart by a gap of a window); None trains all epochs on all rows.
+    valid_fraction : float
+    rank_weight : float
+        Weight of a ranking loss (`list_loss`) beside the head's own: the order of the assets within a date.
+    head : {"point", "student_t", "quantile"}
+        A point is trained by squared error and gets its intervals from the volatility filter; the others learn the
+        whole distribution of the next return and draw simulated paths from it.
+    amp, device : str
+        As in `TrainingSpec`. Predictions are always computed in fp32.
+    window, features, pooled, any_asset, cross_section, n_paths, volatility, random_state
+        As in `WindowForecaster`.
+    """
+
+    optimizer = "adam"
+    joint = False  # whether the module sees all assets of a date at once
+
+    lr: float = 3e-4
+    weight_decay: float = 1e-4
+    batch_size: int = 32
+    epochs: int = 15
+    max_steps: int | None = None
+    patience: int | None = 3
+    valid_fraction: float = 0.15
+    rank_weight: float = 0.0
+    head: str = "point"
+    amp: str = "auto"
+    device: str = "cpu"
 
     @abstractmethod
     def _network(self, n_features: int) -> nn.Module:
@@ -92,6 +189,7 @@ class NetworkForecaster(WindowForecaster, Saveable):
             weight_decay=self.weight_decay,
             batch_size=self.batch_size,
             epochs=self.epochs,
+            max_steps=self.max_steps,
             patience=self.patience,
             amp=self.amp,
             device=self.device,
@@ -103,19 +201,27 @@ class NetworkForecaster(WindowForecaster, Saveable):
         module = initialised(lambda: self._network(samples.windows.values.shape[2]), own_seed)
         fraction = 0.0 if self.patience is None else self.valid_fraction
         fit, valid = chronological_split(samples.windows.ends, fraction, self.window + 1)
+        by_date = self.joint or self.rank_weight > 0
+        source = DateSamples if by_date else WindowSamples
+        loss: Loss = (
+            DateLoss(head, self.rank_weight, self.joint)
+            if by_date
+            else lambda net, batch, generator: head.loss(net(batch[0]), batch[1])
+        )
         result = train(
             module,
-            WindowSamples(samples.subset(fit)),
-            lambda net, batch, generator: head.loss(net(batch[0]), batch[1]),
+            source(samples.subset(fit)),
+            loss,
             self._spec(own_seed),
-            validation=WindowSamples(samples.subset(valid)) if len(valid) else None,
+            validation=source(samples.subset(valid)) if len(valid) else None,
         )
         return NetworkPredictor(module, head, result)
 
-    def _sampler(self, assets: Sequence[str]) -> Draw | None:
-        if not head_of(self.head).draws:
-            return None
-        return self._on_paths(assets, lambda predictor, windows, u: predictor.draw(windows, u))
+    def _sampler(self, view: View) -> Draw | None:
+        return self._on_paths(view, self._draw_from) if head_of(self.head).draws else None
+
+    def _draw_from(self, predictor: Any, windows: np.ndarray, members: np.ndarray, u: np.ndarray) -> np.ndarray:
+        return predictor.draw(windows.reshape(-1, *windows.shape[2:]), u)
 
     @property
     def training_(self) -> dict[str, TrainingResult | None]:
@@ -134,6 +240,7 @@ class NetworkForecaster(WindowForecaster, Saveable):
             tensors |= {f"{number}/net/{k}": v for k, v in part.predictor.module.state_dict().items()}
             tensors[f"{number}/shocks/returns"] = torch.from_numpy(part.shocks.returns.copy())
             tensors[f"{number}/shocks/volume"] = torch.from_numpy(part.shocks.volume.copy())
+            tensors[f"{number}/shocks/ranges"] = torch.from_numpy(part.shocks.ranges.copy())
             scalings[name] = part.scaling.to_dict() | {"assets": list(part.shocks.assets), "filter": part.shocks.kind}
         params = {k: list(v) if isinstance(v, tuple) else v for k, v in self.get_params(deep=False).items()}
         card = ModelCard(
@@ -156,8 +263,8 @@ class NetworkForecaster(WindowForecaster, Saveable):
             module = model._network(len(card.features))
             prefix = f"{number}/net/"
             module.load_state_dict({k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)})
-            returns, volume = (tensors[f"{number}/shocks/{what}"].numpy() for what in ("returns", "volume"))
-            shocks = Shocks(tuple(state["assets"]), returns, volume, state["filter"])
+            past = {what: tensors[f"{number}/shocks/{what}"].numpy() for what in ("returns", "volume", "ranges")}
+            shocks = Shocks(tuple(state["assets"]), **past, kind=state["filter"])
             parts[name] = Part(NetworkPredictor(module, head_of(model.head)), Scaling.from_dict(state), shocks)
         model.parts_ = parts
         model.feature_set_ = FeatureSet(card.features)

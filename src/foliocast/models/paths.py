@@ -1,7 +1,8 @@
 """Futures of a forecaster: filtered historical simulation around its own mean, features recomputed along every path.
 
 ``return[h] = mean(features[h]) + sigma[h] * shock[h]``: sigma follows a volatility filter along the path, shocks are
-rows of the past (all assets of one day together, with that day's volume), standardised by the same filter.
+rows of the past (all assets of one day together, with that day's volume), standardised by the same filter. The pooled
+filters ("har", "blend") know all assets and, where the history has opens, highs and lows, the ranges of its bars.
 Barone-Adesi, Giannopoulos & Vosper (1999), with a learnt mean in place of a constant.
 """
 
@@ -15,17 +16,26 @@ import numpy as np
 import pandas as pd
 
 from foliocast.core.errors import ConfigError
-from foliocast.core.panel import Panel
+from foliocast.core.panel import PRICE_FIELDS, Panel
 from foliocast.features.transforms import REGISTRY, FeatureSet, log_returns
-from foliocast.stats.volatility import VolatilityFilter
+from foliocast.stats.volatility import State, VolatilityFilter, bar_variance
 
 KEPT = 2520  # training rows kept for shocks: ten years of days
 ENOUGH = 250  # an asset with fewer returns borrows an EWMA and the pool's shocks
 LOWEST = -0.95  # no simulated bar loses more
 VOLUME_WINDOW = 30
+POOLED = ("har", "blend")
 
 Step = Callable[[np.ndarray, np.ndarray], np.ndarray]
 Draw = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
+
+
+@dataclass(frozen=True)
+class Group:
+    """Assets that share a fitted volatility filter."""
+
+    assets: tuple[str, ...]
+    filter: VolatilityFilter
 
 
 @dataclass(frozen=True)
@@ -39,14 +49,17 @@ class Shocks:
         Log returns of training rows, NaN where missing.
     volume : ndarray, shape (time, asset)
         ``volume_z`` of the same rows; all NaN without volume.
+    ranges : ndarray, shape (time, asset)
+        Variance of each bar (`foliocast.stats.volatility.bar_variance`); all NaN without opens, highs and lows.
     kind : str
-        Volatility filter: "gjr", "garch" or "ewma".
+        Volatility filter: "blend", "har", "gjr", "garch" or "ewma".
     """
 
     assets: tuple[str, ...]
     returns: np.ndarray
     volume: np.ndarray
-    kind: str = "gjr"
+    ranges: np.ndarray
+    kind: str = "blend"
 
     @classmethod
     def from_history(cls, panel: Panel, kind: str) -> Shocks:
@@ -54,41 +67,70 @@ class Shocks:
         returns = log_returns(panel)[-KEPT:]
         known = "volume" in panel.fields
         volume = REGISTRY["volume_z"].compute(panel)[-KEPT:] if known else np.full_like(returns, np.nan)
-        return cls(panel.assets, returns, volume, kind)
+        return cls(panel.assets, returns, volume, _ranges(panel)[-KEPT:], kind)
 
     @cached_property
-    def filters(self) -> dict[str, VolatilityFilter]:
-        """The fitted filter of each asset; fitted when first asked for, from training rows only."""
-        out = {}
-        for column, asset in enumerate(self.assets):
-            x = self.returns[:, column]
-            x = x[np.isfinite(x)]
-            kind = self.kind if len(x) >= ENOUGH else "ewma"
-            if len(x) > VOLUME_WINDOW:
-                out[asset] = VolatilityFilter(kind).fit(x[:, None])
-        return out
+    def groups(self) -> tuple[Group, ...]:
+        """Fitted filters, when first asked for, from training rows only.
+
+        A pooled kind serves the assets that were quoted on all but the first day; the others, and those with too few
+        returns, have filters of their own.
+        """
+        known = np.isfinite(self.returns)
+        pooled = known[1:].all(axis=0) & (len(known) > ENOUGH) & (self.kind in POOLED)
+        out = []
+        if pooled.any():
+            rows = known[:, pooled].all(axis=1)
+            x, ranges = self.returns[np.ix_(rows, pooled)], self.ranges[np.ix_(rows, pooled)]
+            fitted = VolatilityFilter(self.kind).fit(x, _or_none(ranges))
+            out.append(Group(tuple(np.array(self.assets)[pooled]), fitted))
+        for column in np.flatnonzero(~pooled & (known.sum(axis=0) > VOLUME_WINDOW)):
+            x = self.returns[known[:, column], column][:, None]
+            kind = "ewma" if len(x) < ENOUGH else "gjr" if self.kind in POOLED else self.kind
+            out.append(Group((self.assets[column],), VolatilityFilter(kind).fit(x)))
+        return tuple(out)
 
     @cached_property
-    def standardised(self) -> np.ndarray:
-        """Returns over filtered volatility, centred and scaled to one, (time, asset); gaps hold the pool's draws."""
+    def bank(self) -> tuple[np.ndarray, np.ndarray]:
+        """Returns over filtered volatility, centred, and the volume surprises of the same days, (time, asset).
+
+        Gaps hold draws from the pool; days on which no asset has a value are left out.
+        """
         out = np.full(self.returns.shape, np.nan)
-        for column, asset in enumerate(self.assets):
-            rows = np.flatnonzero(np.isfinite(self.returns[:, column]))
-            if asset in self.filters:
-                x = self.returns[rows, column]
-                z = x / self.filters[asset].scale(x[:, None])[:, 0]
-                out[rows, column] = z - np.nanmean(z)
-        return _fill_from_pool(out)
-
-    @cached_property
-    def volume_z(self) -> np.ndarray:
-        """Volume surprises of the same days, gaps filled."""
-        return _fill_from_pool(np.where(np.isfinite(self.returns), self.volume, np.nan))
+        for group in self.groups:
+            columns = np.array([self.assets.index(asset) for asset in group.assets])
+            rows = np.flatnonzero(np.isfinite(self.returns[:, columns]).all(axis=1))
+            x, ranges = self.returns[np.ix_(rows, columns)], self.ranges[np.ix_(rows, columns)]
+            z = x / group.filter.scale(x, _or_none(ranges))
+            out[np.ix_(rows, columns)] = z - np.nanmean(z, axis=0)
+        use = np.isfinite(out).any(axis=1)
+        if not use.any():
+            use[:] = True
+        volume = np.where(np.isfinite(self.returns), self.volume, np.nan)
+        return _fill_from_pool(out[use]), _fill_from_pool(volume[use])
 
     def columns(self, names: Sequence[str]) -> np.ndarray:
         """Which column serves each name; an unknown asset takes one of the others', in turn."""
         known = {asset: column for column, asset in enumerate(self.assets)}
         return np.array([known.get(name, number % len(self.assets)) for number, name in enumerate(names)])
+
+
+def _ranges(panel: Panel) -> np.ndarray:
+    """Variance of each bar from its range, (time, asset); all NaN where the panel has closes alone."""
+    if not set(PRICE_FIELDS) <= set(panel.fields):
+        return np.full(panel.shape, np.nan)
+    prices = {name: panel.array(name) for name in PRICE_FIELDS}
+    previous = np.full(panel.shape, np.nan)
+    previous[1:] = prices["close"][:-1]
+    with np.errstate(invalid="ignore", divide="ignore"):
+        out = bar_variance({**prices, "previous": previous})
+    assert out is not None
+    return out
+
+
+def _or_none(ranges: np.ndarray) -> np.ndarray | None:
+    """Ranges, or None where one is missing: the filter then takes squared returns throughout."""
+    return ranges if np.isfinite(ranges).all() else None
 
 
 def _fill_from_pool(table: np.ndarray) -> np.ndarray:
@@ -153,8 +195,7 @@ def simulate(
     """
     n_assets = len(start.panel.assets)
     past = _Past.of(law.shocks, start.panel)
-    volatilities = [_Sigma.start(s, name, start.panel) for s, name in zip(law.shocks, start.panel.assets)]
-    states = [v.filter.spread(v.state, n_paths) for v in volatilities]
+    volatilities = [] if law.draw is not None else _Sigma.start(law.shocks, start.panel, n_paths)
     world = _World.begin(start, n_paths) if horizon > 1 or law.draw is not None else None
     samples = np.empty((n_paths, horizon, n_assets))
     means = np.empty((horizon, n_assets))
@@ -168,12 +209,15 @@ def simulate(
             assert world is not None
             drawn = law.draw(world.features, world.unit, rank.ravel()).reshape(n_paths, n_assets)
         else:
-            sigma = np.concatenate([v.filter.sigma(s) for v, s in zip(volatilities, states)], axis=1)
+            sigma = np.empty((n_paths, n_assets))
+            for volatility in volatilities:
+                sigma[:, volatility.columns] = volatility.sigma()
             drawn = mean + sigma * shock
         samples[:, h] = np.maximum(drawn, LOWEST)
         means[h] = mean.mean(axis=0) if h else start.mean
         moved = np.log1p(samples[:, h])
-        states = [v.filter.step(s, moved[:, [j]]) for j, (v, s) in enumerate(zip(volatilities, states))]
+        for volatility in volatilities:
+            volatility.step(moved)
         if world is not None and h + 1 < horizon:
             world.advance(samples[:, h].ravel(), surprise.ravel())
     return means, samples
@@ -203,21 +247,64 @@ class _Past:
 
 def _table(shocks: Shocks, name: str) -> tuple[np.ndarray, np.ndarray]:
     column = int(shocks.columns([name])[0])
-    return shocks.standardised[:, column], shocks.volume_z[:, column]
+    shock, volume = shocks.bank
+    return shock[:, column], volume[:, column]
 
 
-@dataclass(frozen=True)
+@dataclass
 class _Sigma:
+    """A filter that runs along all paths for some of the assets."""
+
+    columns: np.ndarray
     filter: VolatilityFilter
-    state: np.ndarray
+    state: State
 
     @classmethod
-    def start(cls, shocks: Shocks, name: str, panel: Panel) -> _Sigma:
-        """Filter of the asset, run over the history up to the decision."""
-        x = log_returns(panel)[:, panel.assets.index(name)]
-        x = x[np.isfinite(x)][:, None]
-        fitted = shocks.filters.get(name) or VolatilityFilter("ewma").fit(x)
-        return cls(fitted, np.asarray(fitted.state(x)))
+    def start(cls, shocks: Sequence[Shocks], panel: Panel, n_paths: int) -> list[_Sigma]:
+        """Every filter, run over the history up to the decision.
+
+        A pooled filter is run over the assets it knows that are quoted throughout; an asset left over has an
+        exponentially weighted one.
+        """
+        tail = panel.rows(max(0, len(panel) - KEPT), len(panel))
+        returns, ranges = log_returns(tail), _ranges(tail)
+        out, left = [], dict(enumerate(panel.assets))
+        for source in {id(s): s for s in shocks}.values():
+            for group in source.groups:
+                columns = [c for c, a in left.items() if a in group.assets and shocks[c] is source]
+                whole = np.isfinite(returns[1:, columns]).all(axis=0)
+                if len(group.assets) > 1:
+                    columns = [c for c, ok in zip(columns, whole) if ok and len(returns) > ENOUGH]
+                if columns:
+                    fitted = _restricted(group, [panel.assets[c] for c in columns])
+                    out.append(cls._run(fitted, columns, returns, ranges, n_paths))
+                    left = {c: a for c, a in left.items() if c not in columns}
+        out += [cls._run(VolatilityFilter("ewma"), [c], returns, ranges, n_paths) for c in left]
+        return out
+
+    @classmethod
+    def _run(
+        cls, fitted: VolatilityFilter, columns: list[int], returns: np.ndarray, ranges: np.ndarray, n_paths: int
+    ) -> _Sigma:
+        rows = np.isfinite(returns[:, columns]).all(axis=1)
+        x = returns[np.ix_(rows, columns)]
+        fitted = fitted if fitted.level_ is not None else fitted.fit(x)
+        state = fitted.state(x, _or_none(ranges[np.ix_(rows, columns)]))
+        return cls(np.array(columns), fitted, fitted.spread(state, n_paths))
+
+    def sigma(self) -> np.ndarray:
+        """Volatility of the next bar, (path, own asset)."""
+        return self.filter.sigma(self.state)
+
+    def step(self, moved: np.ndarray) -> None:
+        """One bar of log returns (path, asset) later."""
+        self.state = self.filter.step(self.state, moved[:, self.columns])
+
+
+def _restricted(group: Group, assets: list[str]) -> VolatilityFilter:
+    """The filter of some of its assets, in this order: what is fitted asset by asset is picked out."""
+    places = [group.assets.index(asset) for asset in assets]
+    return group.filter.select(places)
 
 
 @dataclass

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -50,73 +50,39 @@ class PatchTransformer(nn.Module):
         return self.head(encoded.reshape(batch, -1)).float()
 
 
+def check_patches(patch: int, stride: int, window: int, width: int, heads: int) -> None:
+    """A clear error where patches do not fit into the window or heads do not divide the width."""
+    if not 1 <= patch <= window or stride < 1 or width % heads:
+        raise ConfigError(
+            f"patch = {patch}, stride = {stride}, width = {width}, heads = {heads}: a patch "
+            f"must fit into the window of {window} bars, the stride be positive, and heads divide width"
+        )
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
 class TransformerForecaster(NetworkForecaster):
     """Channel-independent patch transformer (PatchTST) trained by AdamW on squared errors.
 
     Parameters
     ----------
-    window, patch, stride : int
-        Bars seen, bars in a patch, bars between patches.
+    patch, stride : int
+        Bars in a patch, bars between patches.
     width, layers, heads : int
         Of the encoder.
     others
-        As in `AttentionLSTM`.
+        As in `NetworkForecaster`.
     """
 
     optimizer = "adamw"
-
-    def __init__(
-        self,
-        window: int = 60,
-        patch: int = 12,
-        stride: int = 6,
-        width: int = 32,
-        layers: int = 2,
-        heads: int = 4,
-        lr: float = 3e-4,
-        weight_decay: float = 1e-2,
-        batch_size: int = 32,
-        epochs: int = 15,
-        patience: int | None = 3,
-        valid_fraction: float = 0.15,
-        pooled: bool = True,
-        any_asset: bool = False,
-        features: Sequence[str] | None = None,
-        head: str = "point",
-        n_paths: int = 500,
-        volatility: str = "gjr",
-        amp: str = "none",
-        device: str = "cpu",
-        random_state: int = 0,
-    ) -> None:
-        self.window = window
-        self.patch = patch
-        self.stride = stride
-        self.width = width
-        self.layers = layers
-        self.heads = heads
-        self.lr = lr
-        self.weight_decay = weight_decay
-        self.batch_size = batch_size
-        self.epochs = epochs
-        self.patience = patience
-        self.valid_fraction = valid_fraction
-        self.pooled = pooled
-        self.any_asset = any_asset
-        self.features = features
-        self.head = head
-        self.n_paths = n_paths
-        self.volatility = volatility
-        self.amp = amp
-        self.device = device
-        self.random_state = random_state
+    patch: int = 12
+    stride: int = 6
+    width: int = 32
+    layers: int = 2
+    heads: int = 4
+    weight_decay: float = 1e-2
 
     def _network(self, n_features: int) -> nn.Module:
-        if not 1 <= self.patch <= self.window or self.stride < 1 or self.width % self.heads:
-            raise ConfigError(
-                f"patch = {self.patch}, stride = {self.stride}, width = {self.width}, heads = {self.heads}: a patch "
-                f"must fit into the window of {self.window} bars, the stride be positive, and heads divide width"
-            )
+        check_patches(self.patch, self.stride, self.window, self.width, self.heads)
         outputs = head_of(self.head).width
         return PatchTransformer(
             n_features, self.window, self.patch, self.stride, self.width, self.layers, self.heads, outputs

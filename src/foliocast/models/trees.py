@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from sklearn.ensemble import HistGradientBoostingRegressor
@@ -22,6 +22,7 @@ class TreesPredictor:
         return self.trees.predict(windows.reshape(len(windows), -1))
 
 
+@dataclass(kw_only=True, eq=False, repr=False)
 class TreesForecaster(WindowForecaster):
     """Histogram gradient boosting (scikit-learn) on the standardised features of the last ``window`` bars.
 
@@ -33,41 +34,18 @@ class TreesForecaster(WindowForecaster):
         Small steps, small trees and large leaves: the signal is a few parts in a thousand of the variance.
     patience : int or None
         Rounds without a better loss on the last ``valid_fraction`` of training rows (after a gap), then stop.
-    pooled, any_asset, features, n_paths, volatility, random_state
-        As in `AttentionLSTM`.
+    features, pooled, any_asset, cross_section, n_paths, volatility, random_state
+        As in `WindowForecaster`.
     """
 
-    def __init__(
-        self,
-        window: int = 1,
-        lr: float = 0.03,
-        iterations: int = 200,
-        leaves: int = 8,
-        min_samples: int = 100,
-        l2: float = 10.0,
-        patience: int | None = 10,
-        valid_fraction: float = 0.15,
-        pooled: bool = True,
-        any_asset: bool = False,
-        features: Sequence[str] | None = None,
-        n_paths: int = 500,
-        volatility: str = "gjr",
-        random_state: int = 0,
-    ) -> None:
-        self.window = window
-        self.lr = lr
-        self.iterations = iterations
-        self.leaves = leaves
-        self.min_samples = min_samples
-        self.l2 = l2
-        self.patience = patience
-        self.valid_fraction = valid_fraction
-        self.pooled = pooled
-        self.any_asset = any_asset
-        self.features = features
-        self.n_paths = n_paths
-        self.volatility = volatility
-        self.random_state = random_state
+    window: int = 1
+    lr: float = 0.03
+    iterations: int = 200
+    leaves: int = 8
+    min_samples: int = 100
+    l2: float = 10.0
+    patience: int | None = 10
+    valid_fraction: float = 0.15
 
     def _learn(self, samples: Supervised, seed: int) -> TreesPredictor:
         fraction = 0.0 if self.patience is None else self.valid_fraction

@@ -3,7 +3,8 @@
 A forecaster sees standardised features of the last ``window`` bars and predicts the next return in units of the
 asset's own trailing volatility (``volatility_30``), which makes errors comparable between assets and times:
 ``return = volatility * (location + spread * network)``. Everything it is scaled by is fitted on the rows handed to
-``fit``, and the label of every sample lies inside them.
+``fit``, and the label of every sample lies inside them. With ``cross_section`` features and targets are first
+standardised across the members of their date: the model then says who does better than whom.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from sklearn.utils.validation import check_is_fitted
 from foliocast.core.belief import Forecast
 from foliocast.core.errors import ConfigError, HistoryError
 from foliocast.core.panel import Panel, View
+from foliocast.features.cross_section import standardise_by_date
 from foliocast.features.transforms import REGISTRY, FeatureSet
 from foliocast.features.windows import Windows
 from foliocast.models.paths import Draw, Law, Shocks, Start, simulate
@@ -47,33 +49,70 @@ class Scaling:
     mean, std : ndarray, shape (feature,)
         Of the features.
     location, spread : float
-        Mean and standard deviation of next return / trailing volatility.
+        Mean and standard deviation of next return / trailing volatility; with ``cross_section`` the deviation is that
+        within a date.
+    cross_section : bool
+        Features are standardised across the members of their date before anything else.
     """
 
     mean: np.ndarray
     std: np.ndarray
     location: float
     spread: float
+    cross_section: bool = False
 
     @classmethod
-    def fit(cls, features: np.ndarray, target: np.ndarray) -> Scaling:
-        """From features (row, feature) and targets (row,), all finite."""
-        std = features.std(axis=0)
-        spread = float(target.std())
-        return cls(
-            features.mean(axis=0), np.where(std > 0, std, 1.0), float(target.mean()), spread if spread > 0 else 1.0
-        )
+    def fit(cls, features: np.ndarray, target: np.ndarray, members: np.ndarray, cross_section: bool) -> Scaling:
+        """From features (time, asset, feature) and targets (time, asset); NaN where there is none."""
+        used = standardise_by_date(features, members) if cross_section else features
+        rows = used[np.isfinite(used).all(axis=2)]
+        std = rows.std(axis=0)
+        wanted = target[np.isfinite(target)]
+        spread = float(np.sqrt(_within_dates(target))) if cross_section else float(wanted.std())
+        scale = spread if spread > 0 else 1.0
+        return cls(rows.mean(axis=0), np.where(std > 0, std, 1.0), float(wanted.mean()), scale, cross_section)
 
-    def features(self, values: np.ndarray) -> np.ndarray:
-        """Standardised and cut at `REACH`, float32; NaN stays NaN."""
-        return np.clip((values - self.mean) / self.std, -REACH, REACH).astype(np.float32)
+    def features(self, values: np.ndarray, members: np.ndarray | None = None) -> np.ndarray:
+        """Standardised and cut at `REACH`, float32, (..., asset, feature); NaN stays NaN.
+
+        ``members`` (..., asset): whose mean and deviation count across a date.
+        """
+        used = standardise_by_date(values, members) if self.cross_section else values
+        return np.clip((used - self.mean) / self.std, -REACH, REACH).astype(np.float32)
+
+    def target(self, values: np.ndarray) -> np.ndarray:
+        """Standardised targets (time, asset), float32; NaN stays NaN."""
+        if self.cross_section:
+            return standardise_by_date(values[..., None])[..., 0].astype(np.float32)
+        return ((values - self.location) / self.spread).astype(np.float32)
 
     def to_dict(self) -> dict[str, Any]:
-        return {"mean": self.mean.tolist(), "std": self.std.tolist(), "location": self.location, "spread": self.spread}
+        return {
+            "mean": self.mean.tolist(),
+            "std": self.std.tolist(),
+            "location": self.location,
+            "spread": self.spread,
+            "cross_section": self.cross_section,
+        }
 
     @classmethod
     def from_dict(cls, numbers: dict[str, Any]) -> Scaling:
-        return cls(np.array(numbers["mean"]), np.array(numbers["std"]), numbers["location"], numbers["spread"])
+        return cls(
+            np.array(numbers["mean"]),
+            np.array(numbers["std"]),
+            numbers["location"],
+            numbers["spread"],
+            numbers.get("cross_section", False),
+        )
+
+
+def _within_dates(target: np.ndarray) -> float:
+    """Variance around the mean of the date, over all dates with two assets or more."""
+    known = np.isfinite(target)
+    n = known.sum(axis=1)
+    mean = np.where(known, target, 0.0).sum(axis=1) / np.maximum(n, 1)
+    away = np.where(known & (n > 1)[:, None], target - mean[:, None], 0.0)
+    return float((away**2).sum() / max(1, n[n > 1].sum()))
 
 
 @dataclass(frozen=True)
@@ -112,20 +151,8 @@ def return_unit(panel: Panel) -> np.ndarray:
     return np.where(sigma > 1e-8, sigma, np.nan)
 
 
-class WindowForecaster(BaseEstimator):
-    """Fitting, prediction and paths of every forecaster; a subclass says how samples become a `Predictor`.
-
-    A subclass's constructor stores at least ``window``, ``features``, ``pooled``, ``any_asset``, ``n_paths``,
-    ``volatility`` (the filter of simulated paths) and ``random_state``.
-    """
-
-    window: int
-    features: Sequence[str] | None
-    pooled: bool
-    any_asset: bool
-    n_paths: int
-    volatility: str
-    random_state: int
+class _Learnt:
+    """What `WindowForecaster.fit` leaves behind."""
 
     parts_: dict[str, Part]
     feature_set_: FeatureSet
@@ -133,6 +160,40 @@ class WindowForecaster(BaseEstimator):
     trained_assets_: tuple[str, ...]
     assets_: tuple[str, ...]
     data_hash_: str
+
+
+@dataclass(kw_only=True, eq=False, repr=False)
+class WindowForecaster(_Learnt, BaseEstimator):
+    """Fitting, prediction and paths of every forecaster; a subclass says how samples become a `Predictor`.
+
+    Parameters
+    ----------
+    window : int
+        Bars of features seen.
+    features : sequence of str, optional
+        Names in `foliocast.features.transforms.REGISTRY`; default the five (four without volume).
+    pooled : bool
+        One model for all assets, or one for each.
+    any_asset : bool
+        Let a pooled model serve assets it was not fitted on.
+    cross_section : bool
+        Standardise features and targets across the members of each date (pooled models only). Such a model has to be
+        handed the whole cross-section, not one asset.
+    n_paths : int
+        Simulated futures of `forecast`.
+    volatility : {"blend", "har", "gjr", "garch", "ewma"}
+        Filter that gives simulated paths their volatility; the first two pool all assets and use the ranges of bars.
+    random_state : int
+    """
+
+    window: int = 60
+    features: Sequence[str] | None = None
+    pooled: bool = True
+    any_asset: bool = False
+    cross_section: bool = False
+    n_paths: int = 500
+    volatility: str = "blend"
+    random_state: int = 0
 
     @abstractmethod
     def _learn(self, samples: Supervised, seed: int) -> Predictor:
@@ -149,6 +210,8 @@ class WindowForecaster(BaseEstimator):
         """
         if self.any_asset and not self.pooled:
             raise ConfigError("any_asset = True needs pooled = True: a model of one asset does not serve another")
+        if self.cross_section and not self.pooled:
+            raise ConfigError("cross_section = True needs pooled = True: one asset has no cross-section")
         self.feature_set_ = FeatureSet.for_panel(panel, self.features)
         raw, target = self.feature_set_(panel), self._target(panel)
         windows = Windows.complete(raw, self.window, np.isfinite(target))
@@ -181,10 +244,12 @@ class WindowForecaster(BaseEstimator):
     def _fit_part(self, panel: Panel, number: int) -> Part:
         raw, target = self.feature_set_(panel), self._target(panel)
         windows = Windows.complete(raw, self.window, np.isfinite(target))
-        chosen = target[windows.ends, windows.assets]
-        scaling = Scaling.fit(raw[np.isfinite(raw).all(axis=2)], chosen)
-        scaled = Windows(scaling.features(raw), self.window, windows.ends, windows.assets)
-        samples = Supervised(scaled, ((chosen - scaling.location) / scaling.spread).astype(np.float32))
+        chosen = np.full_like(target, np.nan)
+        chosen[windows.ends, windows.assets] = target[windows.ends, windows.assets]
+        members = panel.universe.mask
+        scaling = Scaling.fit(raw, chosen, members, self.cross_section)
+        scaled = Windows(scaling.features(raw, members), self.window, windows.ends, windows.assets)
+        samples = Supervised(scaled, scaling.target(chosen)[windows.ends, windows.assets])
         return Part(self._learn(samples, number), scaling, Shocks.from_history(panel, self.volatility))
 
     # ---- prediction
@@ -231,10 +296,15 @@ class WindowForecaster(BaseEstimator):
         for part, columns in self._by_part(panel.assets):
             allowed = np.zeros(cut.shape, dtype=bool)
             allowed[np.ix_(place >= 0, columns)] = True
-            windows = Windows.complete(part.scaling.features(raw), self.window, allowed & np.isfinite(sigma))
-            z = part.scaling.location + part.scaling.spread * _in_chunks(part.predictor, windows)
+            scaled = part.scaling.features(raw, cut.universe.mask)
+            windows = Windows.complete(scaled, self.window, allowed & np.isfinite(sigma))
+            z = part.scaling.location + part.scaling.spread * self._evaluate(part.predictor, windows, cut.universe.mask)
             out[place[windows.ends], windows.assets] = z * sigma[windows.ends, windows.assets]
         return out
+
+    def _evaluate(self, predictor: Predictor, windows: Windows, members: np.ndarray) -> np.ndarray:
+        """Standardised prediction of every window, (sample,); ``members`` (time, asset) as in the windows' values."""
+        return in_chunks(predictor, windows.take, len(windows), CHUNK)
 
     def _by_part(self, assets: Sequence[str]) -> Iterator[tuple[Part, np.ndarray]]:
         """Each part with the columns that it predicts; an asset that had no sample in training has no part."""
@@ -281,26 +351,33 @@ class WindowForecaster(BaseEstimator):
         rng = np.random.default_rng([self.random_state, len(view)])
         start = Start(view.panel, self.feature_set_, self.window, first)
         shocks = [part.shocks for part, columns in self._by_part(view.assets) for _ in columns]
-        law = Law(self._on_paths(view.assets, _chunked), shocks, self._sampler(view.assets))
+        law = Law(self._on_paths(view, self._mean_of), shocks, self._sampler(view))
         mean, samples = simulate(start, law, horizon, self.n_paths, rng)
         return Forecast(
             view.as_of, view.assets, mean, samples, knowledge_until=self.knowledge_until_, model=type(self).__name__
         )
 
-    def _sampler(self, assets: Sequence[str]) -> Draw | None:
+    def _sampler(self, view: View) -> Draw | None:
         """What draws the next return itself; None leaves that to the volatility filter."""
         return None
 
-    def _on_paths(self, assets: Sequence[str], evaluate: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
+    def _mean_of(self, predictor: Predictor, windows: np.ndarray, members: np.ndarray) -> np.ndarray:
+        """Standardised prediction on paths, (path, asset, time, feature) -> (path * asset,)."""
+        flat = windows.reshape(-1, *windows.shape[2:])
+        return in_chunks(predictor, flat.__getitem__, len(flat), CHUNK)
+
+    def _on_paths(self, view: View, evaluate: Callable[..., np.ndarray]) -> Callable[..., np.ndarray]:
         """From features and volatility of paths, whose columns cycle through the assets, to returns."""
-        parts = list(self._by_part(assets))
+        parts, n_assets = list(self._by_part(view.assets)), len(view.assets)
 
         def step(features: np.ndarray, unit: np.ndarray, *more: np.ndarray) -> np.ndarray:
             out = np.empty(len(unit))
             for part, columns in parts:
-                mine = np.flatnonzero(np.isin(np.arange(len(out)) % len(assets), columns))
-                windows = part.scaling.features(features[:, mine]).transpose(1, 0, 2)
-                z = evaluate(part.predictor, windows, *(array[mine] for array in more))
+                mine = np.flatnonzero(np.isin(np.arange(len(out)) % n_assets, columns))
+                members = view.members[columns]
+                paths = features[:, mine].reshape(len(features), -1, len(columns), features.shape[2])
+                windows = part.scaling.features(paths, members).transpose(1, 2, 0, 3)
+                z = evaluate(part.predictor, windows, members, *(array[mine] for array in more))
                 out[mine] = (part.scaling.location + part.scaling.spread * z) * unit[mine]
             return out
 
@@ -316,19 +393,14 @@ def positions(panel: Panel, times: pd.DatetimeIndex) -> np.ndarray:
     return rows
 
 
-def _in_chunks(predictor: Predictor, windows: Windows) -> np.ndarray:
-    out = np.empty(len(windows))
-    for low in range(0, len(windows), CHUNK):
-        index = np.arange(low, min(low + CHUNK, len(windows)))
-        out[index] = _padded(predictor, windows.take(index))
-    return out
-
-
-def _chunked(predictor: Predictor, windows: np.ndarray) -> np.ndarray:
-    return np.concatenate([_padded(predictor, windows[i : i + CHUNK]) for i in range(0, len(windows), CHUNK)])
-
-
-def _padded(predictor: Predictor, windows: np.ndarray) -> np.ndarray:
-    full = np.zeros((CHUNK, *windows.shape[1:]), dtype=np.float32)
-    full[: len(windows)] = windows
-    return predictor(full)[: len(windows)]
+def in_chunks(
+    predictor: Callable[..., np.ndarray], take: Callable[[np.ndarray], np.ndarray], n: int, size: int
+) -> np.ndarray:
+    """A predictor over ``n`` inputs, ``size`` at a time, the last batch padded: bits do not depend on company."""
+    out = []
+    for low in range(0, n, size):
+        part = take(np.arange(low, min(low + size, n)))
+        full = np.zeros((size, *part.shape[1:]), dtype=part.dtype)
+        full[: len(part)] = part
+        out.append(predictor(full)[: len(part)])
+    return np.concatenate(out) if out else np.empty(0)

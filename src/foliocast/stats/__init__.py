@@ -28,6 +28,7 @@ _MODULES: dict[str, tuple[str, ...]] = {
         "value_at_risk",
         "volatility",
         "wealth",
+        "weighted_ic",
         "win_rate",
     ),
     "moments": (
@@ -57,6 +58,7 @@ _MODULES: dict[str, tuple[str, ...]] = {
         "expected_max_sharpe",
         "iid_sharpe_error",
         "kupiec_test",
+        "mean_error",
         "min_track_record",
         "model_confidence_set",
         "pbo",

@@ -255,6 +255,23 @@ def diebold_mariano(
     return TestResult(statistic, float(2.0 * stats.t.sf(abs(statistic), n - 1)), null)
 
 
+def mean_error(values: ArrayLike, lags: int | None = None) -> float:
+    """Standard error of the mean of a series whose neighbours depend on each other. Newey and West (1987).
+
+    Parameters
+    ----------
+    values : array-like, shape (n,)
+        In time order; NaN are left out.
+    lags : int, optional
+        Of the Bartlett weights; by default ``4 (n / 100)^(2/9)``. Averages over overlapping horizons of h bars need at
+        least h - 1.
+    """
+    x = observed(values)
+    if x.size < 2:
+        raise HistoryError(f"a standard error needs at least two values, found {x.size}")
+    return float(np.sqrt(_newey_west(x - x.mean(), _auto_lags(x.size) if lags is None else lags) / x.size))
+
+
 def spa_test(
     returns: pd.DataFrame, benchmark: pd.Series, n_resamples: int = 1000, block: float | None = None, seed: int = 0
 ) -> dict[str, float]:

@@ -549,6 +549,16 @@ class VolatilityFilter:
         keep = state.dtype.type(decay(self.half_life))
         return np.maximum(keep * state + (1 - keep) * returns**2, state.dtype.type(FLOOR))
 
+    def select(self, columns: list[int]) -> VolatilityFilter:
+        """The fitted filter of some of its assets, in this order; what is pooled over assets stays as it is."""
+        p = self.parameters_
+        if isinstance(p, GarchParameters):
+            p = _garch_columns(p, columns)
+        elif isinstance(p, BlendParameters):
+            p = BlendParameters(_garch_columns(p.garch, columns), p.pooled)
+        level = None if self.level_ is None else self.level_[columns]
+        return VolatilityFilter(self.kind, self.half_life, p, level)
+
     def spread(self, state: State, n: int, dtype: type = np.float64) -> State:
         """The state repeated for ``n`` scenarios, (n, asset), in the dtype to simulate in."""
         if isinstance(state, BlendState):
@@ -573,6 +583,10 @@ class VolatilityFilter:
             raise DataError(f"the filter was fitted on {len(p.beta)} assets, the history has {x.shape[1]}")
         variance = garch_variance(x, p, self.level_)
         return variance, variance[-1].copy()
+
+
+def _garch_columns(p: GarchParameters, columns: list[int]) -> GarchParameters:
+    return GarchParameters(p.omega[columns], p.alpha[columns], p.gamma[columns], p.beta[columns])
 
 
 def _pooled(p: PooledParameters, x: np.ndarray, ranges: np.ndarray | None) -> tuple[np.ndarray, PooledState]:
