@@ -15,6 +15,7 @@ import pandas as pd
 from foliocast.core.errors import ConfigError, LookAheadError
 from foliocast.data.funds import FundCorpus
 from foliocast.models.funds.generator import FundGenerator, Trajectory
+from foliocast.runtime.home import home
 
 FRAMES, BARS = 8, 14
 
@@ -104,16 +105,31 @@ def generate(
     """
     asked = options or GenerateOptions()
     model = generator if generator is not None else FundGenerator.load(asked.model)
-    _check_knowledge(model, asked)
-    said = model.read(prompt)
-    weights, path = _draw(model, prompt, n, seed, asked, True)
-    if not said.names and not said.unknown:
-        raise ConfigError("the prompt is empty; write for example 'value, large-cap, Sep 2023'")
+    weights, path = draw(model, prompt, n, seed, asked)
     moved = influence(model, prompt, weights, seed, asked)
     near = None if asked.corpus is None else nearest_funds(weights, FundCorpus.load(asked.corpus))
     summary = _summary(weights, n, seed, asked, near)
     files = {} if out is None else _write(Path(out), weights, summary, moved, near, path)
     return Generated(weights, summary, moved, near, path, files)
+
+
+def draw(
+    model: FundGenerator, prompt: str, n: int = 8, seed: int = 0, asked: GenerateOptions | None = None
+) -> tuple[pd.DataFrame, Trajectory]:
+    """Portfolios (sample x ticker) and how they came out of noise: `generate` without the explanations.
+
+    Raises
+    ------
+    ConfigError, DataError, InfeasibleError, LookAheadError
+        See `generate`.
+    """
+    asked = asked or GenerateOptions()
+    _check_knowledge(model, asked)
+    said = model.read(prompt)
+    if not said.names and not said.unknown:
+        raise ConfigError("the prompt is empty; write for example 'value, large-cap, Sep 2023'")
+    weights, path = _draw(model, prompt, n, seed, asked, True)
+    return weights, path
 
 
 def _check_knowledge(model: FundGenerator, asked: GenerateOptions) -> None:
@@ -162,6 +178,30 @@ def influence(
         return table
     strongest = table.abs().max().sort_values(ascending=False).index[:top]
     return table[strongest]
+
+
+def corpora() -> dict[str, Path]:
+    """Fund corpora kept in Foliocast's home (``corpora/NAME``, saved by `FundCorpus.save`), by name."""
+    return {file.parent.name: file.parent for file in sorted((home() / "corpora").glob("*/filings.parquet"))}
+
+
+def load_generator(name: str = "default") -> FundGenerator:
+    """A generator by name or folder: ``default`` is the packaged one."""
+    return FundGenerator.load(name)
+
+
+def load_corpus(name: str) -> FundCorpus:
+    """A corpus of `corpora`.
+
+    Raises
+    ------
+    ConfigError
+        There is none of that name.
+    """
+    found = corpora()
+    if name not in found:
+        raise ConfigError(f"no fund corpus '{name}'; there are: {', '.join(found) or 'none'}")
+    return FundCorpus.load(found[name])
 
 
 def nearest_funds(weights: pd.DataFrame, corpus: FundCorpus, k: int = 3) -> pd.DataFrame:

@@ -12,6 +12,7 @@ import pytest
 
 from foliocast.core.errors import ConfigError, DataError, LookAheadError
 from foliocast.models.funds.generator import FundGenerator
+from foliocast.runtime.home import home
 from foliocast.workflows.fund_scores import (
     compare,
     nearest_training,
@@ -20,7 +21,7 @@ from foliocast.workflows.fund_scores import (
     spread,
     summary,
 )
-from foliocast.workflows.generate import GenerateOptions, generate
+from foliocast.workflows.generate import GenerateOptions, corpora, draw, generate, load_corpus
 from unit.funds.fund_market import make_corpus
 
 
@@ -101,3 +102,20 @@ def test_on_a_world_with_styles_it_beats_the_neighbour(generator: FundGenerator)
     assert row["low"] <= row["mean"] <= row["high"]
     gap = table.loc["generated", ("overlap", "mean")] - row["mean"]
     assert row["advantage"] == pytest.approx(gap)
+
+
+def test_draw_is_generate_without_the_explanations(generator: FundGenerator) -> None:
+    weights, path = draw(generator, "growth, n=8", n=2, seed=3)
+    pd.testing.assert_frame_equal(weights, generate("growth, n=8", n=2, seed=3, generator=generator).weights)
+    assert path.frame(1).shape[0] == len(path.sigmas)
+    with pytest.raises(ConfigError, match="prompt is empty"):
+        draw(generator, "  ")
+
+
+def test_corpora_are_found_in_the_home() -> None:
+    assert corpora() == {}
+    make_corpus().save(home() / "corpora" / "mine")
+    assert list(corpora()) == ["mine"]
+    assert len(load_corpus("mine")) == len(make_corpus())
+    with pytest.raises(ConfigError, match="no fund corpus"):
+        load_corpus("../mine")
