@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -92,9 +93,29 @@ class DiffusionLoss:
         return Context(kept, known, shown, prior.given(known, x0))
 
 
-@torch.no_grad()
 def earned_shrinkage(denoiser: Preconditioned, samples: WindowSamples, seed: int = 0) -> tuple[float, float]:
+    """`earned_share` over the windows of a history."""
+
+    def batches() -> Iterator[tuple[Tensor, Context]]:
+        for index in torch.arange(len(samples)).split(256):
+            x0, state, values, vectors = samples.batch(index)
+            yield x0, Context(state=state, prior=GaussianPrior(values, vectors, torch.zeros_like(values)))
+
+    return earned_share(denoiser, batches(), torch.Generator().manual_seed(seed))
+
+
+@torch.no_grad()
+def earned_share(
+    denoiser: Preconditioned, batches: Iterable[tuple[Tensor, Context]], generator: torch.Generator
+) -> tuple[float, float]:
     """How much of the network's departure from the Gaussian the validation windows support.
+
+    Parameters
+    ----------
+    denoiser : Preconditioned
+    batches : iterable of (x0, context)
+        Clean windows that the network was not trained on.
+    generator : torch.Generator
 
     Returns
     -------
@@ -103,11 +124,8 @@ def earned_shrinkage(denoiser: Preconditioned, samples: WindowSamples, seed: int
         removes (relative to a silent network). A network that has learnt noise gets a factor near zero.
     gain : float
     """
-    generator = torch.Generator().manual_seed(seed)
     cross, square, silent = 0.0, 0.0, 0.0
-    for index in torch.arange(len(samples)).split(256):
-        x0, state, values, vectors = samples.batch(index)
-        context = Context(state=state, prior=GaussianPrior(values, vectors, torch.zeros_like(values)))
+    for x0, context in batches:
         sigma = training_sigmas(len(x0), generator, CENTRE, SPREAD)
         x = x0 + per_sample(sigma, x0) * torch.randn(x0.shape, generator=generator)
         f = denoiser.network(denoiser.preconditioner.enter(x, sigma, context), sigma, context)

@@ -31,15 +31,18 @@ class ClassifierFree:
         Trained with the state dropped at random.
     scale : float
         1 is the plain conditional denoiser, 0 the unconditional one, above 1 exaggerates the state.
+    free : Context, optional
+        What is known when the condition is not; default: the context without its state.
     """
 
     denoiser: Denoiser
     scale: float = 1.0
+    free: Context | None = None
 
     def __call__(self, x: Tensor, sigma: Tensor | float, context: Context) -> Tensor:
         if self.scale == 1.0 or context.state is None:
             return self.denoiser(x, sigma, context)
-        free = self.denoiser(x, sigma, replace(context, state=None))
+        free = self.denoiser(x, sigma, replace(context, state=None) if self.free is None else self.free)
         return free + self.scale * (self.denoiser(x, sigma, context) - free)
 
 
