@@ -233,6 +233,40 @@ def rank_ic(predictions: pd.DataFrame, outcomes: pd.DataFrame, min_assets: int =
     return pd.Series(values, index=predictions.index, name="rank_ic")
 
 
+def weighted_ic(
+    predictions: pd.DataFrame, outcomes: pd.DataFrame, half_life: float = 0.25, min_assets: int = 3
+) -> pd.Series:
+    """Rank correlation over the assets that weighs most what is predicted best, bar by bar.
+
+    A long-only book holds the top of the list; errors at its bottom cost it nothing. The asset predicted best weighs
+    one, and weights halve every ``half_life`` of the list. With equal weights (``half_life = inf``) it is `rank_ic`.
+
+    Parameters
+    ----------
+    predictions, outcomes : DataFrame (time x asset)
+        As in `rank_ic`.
+    half_life : float
+        As a share of the assets at the bar.
+    min_assets : int
+        As in `rank_ic`.
+
+    Returns
+    -------
+    Series (time,)
+    """
+    predictions, outcomes = predictions.align(outcomes, join="inner")
+    both = predictions.notna() & outcomes.notna()
+    x, y = (frame.where(both).rank(axis=1).to_numpy() for frame in (predictions, outcomes))
+    count = both.to_numpy().sum(axis=1)[:, None]
+    weight = np.nan_to_num(0.5 ** ((count - x) / np.maximum(half_life * count, 1e-12)))
+    total = np.maximum(weight.sum(axis=1, keepdims=True), 1e-12)
+    x, y = (np.nan_to_num(r - (weight * np.nan_to_num(r)).sum(axis=1, keepdims=True) / total) for r in (x, y))
+    spread = np.sqrt((weight * x**2).sum(axis=1) * (weight * y**2).sum(axis=1))
+    good = (count[:, 0] >= min_assets) & (spread > 1e-12)
+    values = np.divide((weight * x * y).sum(axis=1), spread, out=np.full(len(count), np.nan), where=good)
+    return pd.Series(values, index=predictions.index, name="weighted_ic")
+
+
 def observed(returns: ArrayLike) -> np.ndarray:
     """The returns that are there, float (n,).
 

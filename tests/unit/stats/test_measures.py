@@ -119,6 +119,29 @@ def test_rank_ic_is_spearman_row_by_row() -> None:
     assert np.isnan(ic.iloc[4])
 
 
+def test_weighted_ic_weighs_the_top_of_the_list() -> None:
+    rng = np.random.default_rng(5)
+    guess, noise = (pd.DataFrame(rng.normal(size=(12, 9)), columns=list("abcdefghi")) for _ in range(2))
+    truth = guess + noise
+    truth.iloc[3, :3] = np.nan
+    truth.iloc[4, :7] = np.nan
+    assert np.allclose(stats.weighted_ic(guess, truth, half_life=np.inf), stats.rank_ic(guess, truth), equal_nan=True)
+    row = 3
+    x, y = (f.iloc[row][truth.iloc[row].notna()].rank().to_numpy() for f in (guess, truth))
+    weight = 0.5 ** ((len(x) - x) / (0.25 * len(x)))
+    expected = np.cov(x, y, aweights=weight)
+    assert stats.weighted_ic(guess, truth).iloc[row] == pytest.approx(
+        expected[0, 1] / np.sqrt(expected[0, 0] * expected[1, 1])
+    )
+    order = pd.DataFrame([np.arange(40.0)])
+    good, bad = order.copy(), order.copy()
+    good.iloc[0, :20] = good.iloc[0, :20].to_numpy()[::-1]  # wrong among the worst
+    bad.iloc[0, 20:] = bad.iloc[0, 20:].to_numpy()[::-1]  # wrong among the best
+    assert stats.rank_ic(order, good).iloc[0] == pytest.approx(stats.rank_ic(order, bad).iloc[0])
+    assert stats.weighted_ic(order, good).iloc[0] > 0.85
+    assert stats.weighted_ic(order, bad).iloc[0] < 0.3
+
+
 def test_names_are_loaded_on_demand() -> None:
     for name in stats.__all__:
         assert getattr(stats, name).__doc__
