@@ -77,6 +77,41 @@ def _log_return() -> FeatureDef:
     return FeatureDef(log_returns, 2)
 
 
+def _overnight() -> FeatureDef:
+    """Logarithm of the open over the previous close."""
+
+    def compute(panel: Panel) -> np.ndarray:
+        out = np.full(panel.shape, np.nan)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            out[1:] = np.log(panel.array("open")[1:] / panel.array("close")[:-1])
+        return out
+
+    return FeatureDef(compute, 2, ("open", "close"))
+
+
+def _intraday() -> FeatureDef:
+    """Logarithm of the close over the open of the same bar."""
+
+    def compute(panel: Panel) -> np.ndarray:
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return np.log(panel.array("close") / panel.array("open"))
+
+    return FeatureDef(compute, 1, ("open", "close"))
+
+
+def _close_in_range() -> FeatureDef:
+    """Where the close lies between low (-1) and high (1) of its bar; 0 for a bar without a range."""
+
+    def compute(panel: Panel) -> np.ndarray:
+        high, low, close = (panel.array(name) for name in ("high", "low", "close"))
+        width = high - low
+        with np.errstate(invalid="ignore", divide="ignore"):
+            place = (2.0 * close - high - low) / width
+        return np.where(width > 0, place, np.where(np.isfinite(close + width), 0.0, np.nan))
+
+    return FeatureDef(compute, 1, ("high", "low", "close"))
+
+
 def _range() -> FeatureDef:
     """Logarithm of high over low: Parkinson's daily volatility, times 2 sqrt(ln 2)."""
 
@@ -93,6 +128,9 @@ REGISTRY: dict[str, FeatureDef] = {
     "volume_z": _volume_z(30),
     "log_return": _log_return(),
     "log_range": _range(),
+    "overnight": _overnight(),
+    "intraday": _intraday(),
+    "close_in_range": _close_in_range(),
 }
 
 

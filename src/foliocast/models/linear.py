@@ -29,7 +29,7 @@ class LinearForecaster(WindowForecaster):
     ----------
     alpha : float
         Penalty per sample: coefficients solve (X'X / n + alpha I) b = X'y / n, on standardised X and y.
-    window, features, pooled, any_asset, cross_section, n_paths, volatility, random_state
+    window, features, pooled, any_asset, cross_section, ahead, n_paths, volatility, random_state
         As in `WindowForecaster`.
     """
 

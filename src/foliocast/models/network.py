@@ -159,7 +159,7 @@ class NetworkForecaster(WindowForecaster, Saveable):
         whole distribution of the next return and draw simulated paths from it.
     amp, device : str
         As in `TrainingSpec`. Predictions are always computed in fp32.
-    window, features, pooled, any_asset, cross_section, n_paths, volatility, random_state
+    window, features, pooled, any_asset, cross_section, ahead, n_paths, volatility, random_state
         As in `WindowForecaster`.
     """
 
@@ -200,7 +200,7 @@ class NetworkForecaster(WindowForecaster, Saveable):
         own_seed, head = seed_of(self.random_state, seed), head_of(self.head)
         module = initialised(lambda: self._network(samples.windows.values.shape[2]), own_seed)
         fraction = 0.0 if self.patience is None else self.valid_fraction
-        fit, valid = chronological_split(samples.windows.ends, fraction, self.window + 1)
+        fit, valid = chronological_split(samples.windows.ends, fraction, self.window + self.ahead)
         by_date = self.joint or self.rank_weight > 0
         source = DateSamples if by_date else WindowSamples
         loss: Loss = (

@@ -34,7 +34,7 @@ class TreesForecaster(WindowForecaster):
         Small steps, small trees and large leaves: the signal is a few parts in a thousand of the variance.
     patience : int or None
         Rounds without a better loss on the last ``valid_fraction`` of training rows (after a gap), then stop.
-    features, pooled, any_asset, cross_section, n_paths, volatility, random_state
+    features, pooled, any_asset, cross_section, ahead, n_paths, volatility, random_state
         As in `WindowForecaster`.
     """
 
@@ -49,7 +49,7 @@ class TreesForecaster(WindowForecaster):
 
     def _learn(self, samples: Supervised, seed: int) -> TreesPredictor:
         fraction = 0.0 if self.patience is None else self.valid_fraction
-        fit, valid = chronological_split(samples.windows.ends, fraction, self.window + 1)
+        fit, valid = chronological_split(samples.windows.ends, fraction, self.window + self.ahead)
         trees = HistGradientBoostingRegressor(
             learning_rate=self.lr,
             max_iter=self.iterations,

@@ -179,6 +179,8 @@ class WindowForecaster(_Learnt, BaseEstimator):
     cross_section : bool
         Standardise features and targets across the members of each date (pooled models only). Such a model has to be
         handed the whole cross-section, not one asset.
+    ahead : int
+        Bars that the label looks ahead: the expectation is that of the mean return of the next ``ahead`` bars.
     n_paths : int
         Simulated futures of `forecast`.
     volatility : {"blend", "har", "gjr", "garch", "ewma"}
@@ -191,6 +193,7 @@ class WindowForecaster(_Learnt, BaseEstimator):
     pooled: bool = True
     any_asset: bool = False
     cross_section: bool = False
+    ahead: int = 1
     n_paths: int = 500
     volatility: str = "blend"
     random_state: int = 0
@@ -210,6 +213,8 @@ class WindowForecaster(_Learnt, BaseEstimator):
         """
         if self.any_asset and not self.pooled:
             raise ConfigError("any_asset = True needs pooled = True: a model of one asset does not serve another")
+        if not 1 <= self.ahead < len(panel):
+            raise HistoryError(f"ahead = {self.ahead} bars: a label has to lie inside the {len(panel)} bars handed in")
         if self.cross_section and not self.pooled:
             raise ConfigError("cross_section = True needs pooled = True: one asset has no cross-section")
         self.feature_set_ = FeatureSet.for_panel(panel, self.features)
@@ -233,11 +238,13 @@ class WindowForecaster(_Learnt, BaseEstimator):
         self.data_hash_ = panel.data_hash
         return self
 
-    @staticmethod
-    def _target(panel: Panel) -> np.ndarray:
-        """Next return in units of trailing volatility, (time, asset); NaN in the last row and outside the universe."""
-        out = np.full(panel.shape, np.nan)
-        out[:-1] = panel.return_array()[1:] / return_unit(panel)[:-1]
+    def _target(self, panel: Panel) -> np.ndarray:
+        """Next return (mean of the next ``ahead``) in units of trailing volatility, (time, asset).
+
+        NaN where the label would lie outside the rows, and outside the universe.
+        """
+        out, close, k = np.full(panel.shape, np.nan), panel.array("close"), self.ahead
+        out[:-k] = (close[k:] / close[:-k] - 1.0) / k / return_unit(panel)[:-k]
         out[~panel.universe.mask] = np.nan
         return out
 

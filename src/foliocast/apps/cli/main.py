@@ -6,7 +6,19 @@ from typing import Annotated
 
 import typer
 
-from foliocast.apps.cli import allocate, backtest, data, forecast, generate, scenarios, serve, stress, train
+from foliocast.apps.cli import (
+    allocate,
+    augment,
+    backtest,
+    data,
+    forecast,
+    generate,
+    scenarios,
+    score,
+    serve,
+    stress,
+    train,
+)
 from foliocast.runtime.compute import one_thread
 
 EPILOG = (
@@ -27,7 +39,7 @@ app = typer.Typer(
 )
 app.add_typer(data.app, name="data")
 app.add_typer(backtest.runs_app, name="runs")
-VERBS = (backtest, train, forecast, scenarios, stress, allocate, generate, serve)
+VERBS = (backtest, train, forecast, score, scenarios, stress, allocate, generate, serve, augment)
 for verb in VERBS:
     verb.register(app)
 
