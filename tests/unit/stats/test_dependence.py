@@ -41,7 +41,7 @@ def test_the_filter_follows_a_change_and_whitens() -> None:
     assert f.current(calm)[0, 1] < 0.3
     np.testing.assert_allclose(np.diag(now), 1)
     white = f.whiten(z)
-    assert abs(np.corrcoef(white[1700:].T)[0, 1]) < 0.25
+    assert abs(np.corrcoef(white[1800:].T)[0, 1]) < 0.25
     changed = z.copy()
     changed[1000:] *= -3
     np.testing.assert_array_equal(f.whiten(changed)[:1000], white[:1000])

@@ -102,7 +102,7 @@ class DiffusionScenarios(ScenarioMixin, Saveable, BaseEstimator):
         volatility: str = "blend",
         block: int = 20,
         width: int = 32,
-        depth: int = 2,
+        depth: int = 1,
         guidance: float = 1.0,
         training: TrainingSpec | None = None,
         n_jobs: int = 2,

@@ -21,7 +21,7 @@ from foliocast.models.diffusion.samplers import sampler_named
 from foliocast.stats.conditioning import meet
 
 PATCH = 10  # bars of a token; windows are whole patches, in training and in sampling
-GROUP = 10_000  # windows times assets denoised at once: their tensors stay in the cache, and memory bounded
+GROUP = 5_000  # windows times assets denoised at once: their tensors stay in the cache, and memory bounded
 LONGEST = 3.0  # a log return beyond is not simulated: exp would turn a far tail into an infinite price
 PASSES = 3  # the volatility along a conditioned path depends on the path
 

@@ -20,7 +20,7 @@ from foliocast.stats.volatility import PooledParameters, VolatilityFilter, fit_p
 SIZES = (4, 20, 80)  # universe sizes for which the pooled filter is fitted: the market's mean is sharper in large ones
 LENGTH = 20  # bars of a window
 SMALLEST, LARGEST = 3, 100
-HALF_LIFE, SHRINKAGE = 100.0, 0.3  # of the correlation filter
+HALF_LIFE = 100.0  # of the correlation filter
 
 
 def universe(returns: pd.DataFrame, size: int, bars: int, rng: np.random.Generator) -> Bars:
@@ -69,7 +69,7 @@ def filter_for(pooled: dict[int, PooledParameters], n_assets: int) -> Volatility
 def correlation_for(volatility: VolatilityFilter, bars: Bars) -> CorrelationFilter:
     """The correlation filter on the innovations of a history."""
     z, _, _ = innovations(volatility, bars)
-    return CorrelationFilter(HALF_LIFE, SHRINKAGE).fit(z / own_scale(z))
+    return CorrelationFilter(HALF_LIFE).fit(z / own_scale(z))
 
 
 @dataclass(frozen=True)
