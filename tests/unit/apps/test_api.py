@@ -25,7 +25,7 @@ def test_health_needs_nothing(client: TestClient) -> None:
     answer = client.get("/health")
     assert answer.status_code == 200
     assert answer.json()["status"] == "ok"
-    assert "sample" in answer.json()["datasets"]
+    assert "sample" in [one["name"] for one in client.get("/data").json()]
 
 
 def test_an_open_service_is_refused() -> None:

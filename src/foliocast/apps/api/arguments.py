@@ -13,6 +13,10 @@ from foliocast.runtime.files import whole_file
 from foliocast.workflows.config import parse_config
 
 
+class UnknownData(ConfigError):
+    """No data set of this name."""
+
+
 def command_line(body: Any, folder: Path) -> list[str]:
     """Arguments of the verb; a config sent along is checked and written to ``folder`` first.
 
@@ -54,24 +58,59 @@ def _given(given: dict[str, float]) -> list[str]:
 
 
 def _shared(body: Any) -> list[str]:
+    known_data(body.data)
     return ["--data", body.data, "--seed", str(body.seed)]
 
 
 def _configured(body: schemas.BacktestJob | schemas.AuditJob, folder: Path) -> list[str]:
     out = []
     if body.config is not None:
-        config = parse_config(body.config)
-        _refuse_code(body.config)
-        _refuse_paths(config.data.source, config.data.members)
+        text = _checked(body.config)
         folder.mkdir(parents=True, exist_ok=True)
         with whole_file(folder / "config.toml") as aside:
-            aside.write_text(tomli_w.dumps(body.config))
+            aside.write_bytes(text)
         out.append(str(folder / "config.toml"))
     if body.data is not None:
+        known_data(body.data)
         out += ["--data", body.data]
     if isinstance(body, schemas.BacktestJob):
         return [*out, *(["--seed", str(body.seed)] if body.seed is not None else [])]
     return [*out, "--cuts", str(body.cuts)]
+
+
+def _checked(table: dict[str, Any]) -> bytes:
+    """A config as TOML, once it is known to hold neither code nor paths and to be valid."""
+    try:
+        _refuse_code(table)
+        _refuse_paths({**table, "data": _without_assets(table.get("data"))})
+        known_data(parse_config(table).data.source)
+        return tomli_w.dumps(table).encode()
+    except (RecursionError, TypeError, UnicodeError) as error:
+        raise ConfigError(
+            f"the config cannot be written as TOML, which knows neither null nor lone surrogates: {str(error)[:100]}"
+        ) from None
+
+
+def known_data(name: str) -> str:
+    """Hash of a data set that may be named over HTTP: a sample, or an entry of the catalog; never a file.
+
+    Raises
+    ------
+    ConfigError
+        If there is none of that name.
+    """
+    from foliocast.data import SAMPLES
+    from foliocast.data.catalog import Catalog
+    from foliocast.data.load import is_path
+
+    if name in SAMPLES:
+        return ""
+    if is_path(name):
+        raise ConfigError(f"'{name}' is a path; over HTTP data are named by catalog name")
+    catalog = Catalog()
+    if name not in catalog.names():
+        raise UnknownData(f"no data named '{name}'; GET /data lists what there is")
+    return catalog.show(name).data_hash
 
 
 def _refuse_code(table: Any) -> None:
@@ -88,7 +127,18 @@ def _refuse_code(table: Any) -> None:
             _refuse_code(item)
 
 
-def _refuse_paths(*names: str | None) -> None:
-    for name in names:
-        if name is not None and ("/" in name or "\\" in name or ".." in name):
-            raise ConfigError(f"'{name}' is a path; over HTTP data are named by catalog name")
+def _without_assets(data: Any) -> Any:
+    """Tickers may hold a slash (BRK/B); nothing else in a config does unless it is a path."""
+    return {key: item for key, item in data.items() if key != "assets"} if isinstance(data, dict) else data
+
+
+def _refuse_paths(item: Any) -> None:
+    if isinstance(item, dict):
+        for name, value in item.items():
+            _refuse_paths(name)
+            _refuse_paths(value)
+    elif isinstance(item, list):
+        for value in item:
+            _refuse_paths(value)
+    elif isinstance(item, str) and ("/" in item or "\\" in item or ".." in item or item.startswith(("~", "."))):
+        raise ConfigError(f"'{item[:60]}' is a path; over HTTP data and models are named by their names")

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from fastapi import Body
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-Ticker = Annotated[str, Field(pattern=r"^[A-Za-z0-9.^=_-]{1,20}$", examples=["NVDA"])]
+Ticker = Annotated[str, Field(pattern=r"^[A-Za-z0-9.^_][A-Za-z0-9.^=_-]{0,19}$", examples=["NVDA"])]
 Fraction = Annotated[float, Field(gt=-1.0, lt=100.0)]
+Weight = Annotated[float, Field(ge=-100.0, le=100.0, allow_inf_nan=False)]
+MAX_NUMBERS = 50_000_000  # scenarios x horizon x assets of one job
 DataName = Annotated[
     str,
     Field(
@@ -15,11 +18,15 @@ DataName = Annotated[
         description="A catalog name, an upload's name, or sample[:tech|sp500|index|factors]; never a path.",
     ),
 ]
+ModelName = Annotated[
+    str,
+    Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_-]{0,99}$", description="A forecaster of /model/info, or one you trained."),
+]
 Seed = Annotated[int, Field(ge=0, lt=2**31)]
 
 
 class _Body(BaseModel):
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", strict=True)  # true is not 1
 
 
 class BacktestJob(_Body):
@@ -52,13 +59,19 @@ class SimulateJob(_Body):
     given: dict[Ticker, Fraction] = Field(default_factory=dict, examples=[{"NVDA": -0.2}])
     seed: Seed = 0
 
+    @model_validator(mode="after")
+    def _fits(self) -> SimulateJob:
+        if self.n * self.horizon * len(self.assets) > MAX_NUMBERS:
+            raise ValueError(f"n x horizon x assets is more than {MAX_NUMBERS}: ask for fewer scenarios")
+        return self
+
 
 class StressJob(_Body):
     """What a portfolio loses, and why."""
 
     verb: Literal["stress"]
     data: DataName = "sample"
-    weights: dict[Ticker, float] = Field(min_length=1, max_length=500, examples=[{"NVDA": 0.5, "GOOG": 0.5}])
+    weights: dict[Ticker, Weight] = Field(min_length=1, max_length=500, examples=[{"NVDA": 0.5, "GOOG": 0.5}])
     given: dict[Ticker, Fraction] = Field(default_factory=dict)
     horizon: int = Field(default=10, ge=1, le=250)
     seed: Seed = 0
@@ -112,13 +125,36 @@ class JobState(BaseModel):
     progress: dict[str, Any] = Field(default_factory=dict)
 
 
+class Event(BaseModel):
+    """One server-sent event: its name is the job's status, its data the job's state as JSON."""
+
+    event: Literal["queued", "running", "done", "failed", "cancelled", "interrupted"]
+    data: str
+
+
 class Health(BaseModel):
     """Whether the service can work, and with what."""
 
     status: Literal["ok"]
     version: str
     extras: dict[str, bool]
-    datasets: list[str]
+
+
+class Models(BaseModel):
+    """What can forecast."""
+
+    forecasters: list[str]
+    cards: list[dict[str, Any]]
+
+
+class DataSet(BaseModel):
+    """One data set that can be named."""
+
+    name: str
+    about: str
+    start: str | None = None
+    end: str | None = None
+    assets: list[str] = Field(default_factory=list)
 
 
 class Prediction(BaseModel):
@@ -137,3 +173,23 @@ class Problem(BaseModel):
     """What was wrong, in one sentence."""
 
     error: str
+
+
+EXAMPLES: dict[str, Any] = {
+    "backtest": {
+        "verb": "backtest",
+        "config": {
+            "data": {"source": "sample", "assets": ["NVDA", "GOOG", "AAPL"]},
+            "schedule": {"train": 252, "test": 126},
+            "strategies": {"linear": {"type": "SignalStrategy", "forecaster": {"type": "LinearForecaster"}}},
+            "baselines": ["equal_weight"],
+        },
+    },
+    "audit": {"verb": "audit", "cuts": 2},
+    "simulate": {"verb": "simulate", "assets": ["NVDA", "GOOG"], "horizon": 10, "n": 500, "given": {"NVDA": -0.2}},
+    "stress": {"verb": "stress", "weights": {"NVDA": 0.5, "GOOG": 0.5}, "given": {"NVDA": -0.2}},
+    "allocate": {"verb": "allocate", "objective": "min_risk", "risk": "cvar"},
+    "generate": {"verb": "generate", "prompt": "Buffett, Value, Large-Cap, Sep 2023", "n": 2},
+    "forecast": {"verb": "forecast", "ticker": "NVDA", "days": 7},
+}
+JobBody = Annotated[AnyJob, Body(openapi_examples={verb: {"value": value} for verb, value in EXAMPLES.items()})]

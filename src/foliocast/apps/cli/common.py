@@ -148,7 +148,7 @@ def parse_weights(text: str) -> dict[str, float]:
 
     out: dict[str, float] = {}
     for part in filter(None, (piece.strip() for piece in text.split(","))):
-        name, equals, number = part.partition("=")
+        name, equals, number = part.rpartition("=")  # a name may hold one: EURUSD=X
         try:
             out[name.strip()] = float(number)
         except ValueError:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -24,8 +25,15 @@ def serve(
     port: Annotated[int, typer.Option(help="Port; 0 takes a free one.", min=0, max=65535)] = 8600,
     workers: Annotated[int, typer.Option(help="Jobs that run at the same time.", min=1)] = 1,
     folder: Annotated[Path | None, typer.Option(help="Where jobs and results are kept.", show_default=False)] = None,
+    rate: Annotated[int, typer.Option(help="Requests a minute from one address; 0: no limit.", min=0)] = 1200,
+    origin: Annotated[
+        list[str] | None, typer.Option(help="Web origin that may call from a browser; may be repeated.")
+    ] = None,
 ) -> None:
-    """Serve forecasts and jobs over HTTP; the schema is at /openapi.json."""
+    """Serve forecasts and jobs over HTTP; the schema is at /openapi.json.
+
+    Jobs outlive the server: one that is killed leaves them running, and the next one takes them over.
+    """
     from foliocast.core.errors import MissingExtraError
 
     try:
@@ -36,10 +44,12 @@ def serve(
         raise MissingExtraError(error.name or "fastapi", "app") from error
     from foliocast.apps.api.settings import Settings, check_binding
 
-    settings = Settings(workers=workers) if folder is None else Settings(folder=folder, workers=workers)
+    settings = Settings(workers=workers, requests_per_minute=rate, origins=tuple(origin or ()))
+    settings = settings if folder is None else replace(settings, folder=folder)
     check_binding(host, settings.token)
     print(f"Foliocast API on http://{host}:{port or '(a free port)'}  (schema: /openapi.json)", file=sys.stderr)
-    uvicorn.run(create_app(settings), host=host, port=port, log_level="warning", server_header=False)
+    app = create_app(settings)
+    uvicorn.run(app, host=host, port=port, log_level="warning", server_header=False, timeout_keep_alive=30)
 
 
 @guarded
