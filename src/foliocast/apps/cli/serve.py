@@ -65,7 +65,6 @@ def dashboard(
 
     if importlib.util.find_spec("streamlit") is None:
         raise MissingExtraError("streamlit", "app")
-    page = Path(__file__).parents[1] / "dashboard" / "main.py"
     options = {
         "server.port": port,
         "server.address": host,
@@ -74,4 +73,4 @@ def dashboard(
         "client.toolbarMode": "minimal",
     }
     flags = [f"--{key}={value}" for key, value in options.items()]
-    os.execv(sys.executable, [sys.executable, "-m", "streamlit", "run", str(page), *flags])
+    os.execv(sys.executable, [sys.executable, "-m", "foliocast.apps.dashboard", *flags])

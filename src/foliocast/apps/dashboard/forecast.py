@@ -1,115 +1,155 @@
-"""Forecast: one ticker, its past in candlesticks, its next trading days with bands."""
+"""Forecast: one ticker, its past in candlesticks, its next trading days with bands, and where a network looked."""
 
 from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
 import pandas as pd
-import plotly.graph_objects as go
 import streamlit as st
 
-from foliocast.apps.dashboard.shared import COLOURS, choose_data, told
-from foliocast.core.panel import Panel
-from foliocast.workflows.forecast import MODELS, forecast
+from foliocast.apps.dashboard import figures
+from foliocast.apps.dashboard.shared import KEEP, chosen_data, head, panel, percent, row, told, trained
+
+NAMES = {
+    "linear": "Linear (ridge)",
+    "naive": "Naive (persistence)",
+    "attention_lstm": "Attention LSTM",
+    "lstm": "LSTM",
+    "transformer": "Transformer",
+}
 
 
 def page() -> None:
-    """Choose above, past on the left, future on the right."""
-    st.title("Forecast")
-    panel = choose_data("forecast")
-    if panel is None:
-        return
-    ticker = st.sidebar.selectbox("Ticker", panel.assets)
-    days = st.sidebar.slider("Trading days ahead", 1, 30, 7)
-    history = st.sidebar.slider("Days of history shown", 30, 730, 180)
-    model = st.sidebar.selectbox("Model", list(MODELS), index=list(MODELS).index("linear"))
-    _price_metrics(panel, ticker)
-    st.plotly_chart(candlesticks(panel, ticker, history), width="stretch", config={"displayModeBar": False})
-    with told(), st.spinner(f"Fitting {model} on {panel.name} ..."):
-        answer = _answer(panel, ticker, days, model)
-        _future(panel, answer, min(history, 120))
+    """Choose above, the past below it, then the future."""
+    found = head("Forecast", "The next trading days of one ticker: an expected path, and how far off it may be.")
+    source = chosen_data()
+    with row():
+        ticker = st.selectbox("Ticker", found.assets, key=f"ticker-{source}", persist_state=KEEP, width=150)
+        options = [*NAMES, *(n for n in trained("forecast") if n not in NAMES)]
+        model = st.selectbox(
+            "Model", options, key="forecaster", format_func=lambda n: NAMES.get(n, n), persist_state=KEEP, width=210
+        )
+        days = st.slider("Trading days ahead", 1, 30, 7, key="days", persist_state=KEEP, width=165)
+        history = st.slider("Days of history", 30, 730, 180, 10, key="history", persist_state=KEEP, width=165)
+    ticker, model = str(ticker or found.assets[0]), str(model or "linear")
+    with told():
+        _price(source, ticker, history)
+    st.subheader(f"Next {days} trading days")
+    with told():
+        if _ready(source, model):
+            _future(source, ticker, days, model, history)
 
 
-@st.cache_data(show_spinner=False, max_entries=64, hash_funcs={Panel: lambda p: p.data_hash})
-def _answer(panel: Panel, ticker: str, days: int, model: str) -> dict[str, Any]:
-    return forecast(panel, ticker, days, model)
+@st.cache_data(show_spinner=False, max_entries=256)
+def _past(source: str, ticker: str, history: int) -> tuple[dict[str, Any], pd.DataFrame]:
+    from foliocast.workflows.quote import candles, quote
+
+    return quote(panel(source), ticker), candles(panel(source), ticker, history)
 
 
-def _price_metrics(panel: Panel, ticker: str) -> None:
-    close = panel.frame()[ticker].dropna()
-    last, before, year = close.iloc[-1], close.iloc[-2], close.iloc[-252:]
-    columns = st.columns(4)
-    columns[0].metric(f"{ticker}, {close.index[-1]:%d %b %Y}", f"{last:,.2f}", f"{last / before - 1:+.2%}")
-    columns[1].metric("52-week high", f"{year.max():,.2f}", f"{last / year.max() - 1:+.1%}", delta_color="off")
-    columns[2].metric("52-week low", f"{year.min():,.2f}", f"{last / year.min() - 1:+.1%}", delta_color="off")
-    if "volume" in panel.fields:
-        volume = panel.frame("volume")[ticker].dropna()
-        usual = volume.iloc[-30:].mean()
-        columns[3].metric("Volume", f"{volume.iloc[-1] / 1e6:,.1f} M", f"{volume.iloc[-1] / usual - 1:+.0%} to 30 days")
+def _price(source: str, ticker: str, history: int) -> None:
+    now, table = _past(source, ticker, history)
+    price, low, high = now["price"], now["low"], now["high"]
+    with row("top"):
+        st.metric(f"{ticker}, {now['date']:%d %b %Y}", f"{price:,.2f}", percent(now["change"], 2), width=170)
+        st.metric("52-week high", f"{high:,.2f}", percent(price / high - 1), delta_color="off", width=150)
+        st.metric("52-week low", f"{low:,.2f}", percent(price / low - 1), delta_color="off", width=150)
+        if now["volume"] is not None:
+            usual = f"{now['volume'] / now['usual_volume'] - 1:+.0%} to usual"
+            st.metric("Volume", f"{now['volume'] / 1e6:,.1f} M", usual, delta_color="off", width=170)
+    place = (price - low) / (high - low) if high > low else 0.5
+    st.progress(min(1.0, max(0.0, place)), f"{place:.0%} of the way from the 52-week low to the high")
+    alt = f"Prices of {ticker} over {history} days with 50- and 200-day averages"
+    figures.show(figures.candles(table, ticker), alt, key="candles")
 
 
-def candlesticks(panel: Panel, ticker: str, history: int) -> go.Figure:
-    """Candles (or a line where there are only closes) with the 50- and 200-day averages."""
-    close = panel.frame()[ticker]
-    shown = slice(-history, None)
-    figure = go.Figure()
-    if {"open", "high", "low"} <= set(panel.fields):
-        prices = {field: panel.frame(field)[ticker].iloc[shown] for field in ("open", "high", "low")}
-        figure.add_candlestick(x=close.index[shown], close=close.iloc[shown], name=ticker, **prices)
-    else:
-        figure.add_scatter(x=close.index[shown], y=close.iloc[shown], name=ticker, line={"color": COLOURS[0]})
-    for window, colour in ((50, COLOURS[1]), (200, COLOURS[3])):
-        mean = close.rolling(window).mean().iloc[shown]
-        figure.add_scatter(x=mean.index, y=mean, name=f"{window}-day average", line={"color": colour, "width": 1.5})
-    return _styled(figure, 380)
+def _ready(source: str, model: str) -> bool:
+    """Whether the model is at hand; else offer to fit it."""
+    from foliocast.workflows.forecast import fitted_model, is_ready
+
+    if is_ready(panel(source), model):
+        return True
+    with st.container(border=True):
+        name = NAMES.get(model, model)
+        st.markdown(f"**{name}** has not been fitted on these data yet. It takes about half a minute, once.")
+        if not st.button(f"Fit {name} now", type="primary"):
+            return False
+        with st.spinner(f"Fitting {name} on {len(panel(source).assets)} assets ..."):
+            fitted_model(panel(source), model)
+    st.rerun()
+    return True
 
 
-def _future(panel: Panel, answer: dict[str, Any], history: int) -> None:
+@st.cache_data(show_spinner="Forecasting ...", max_entries=256)
+def _answer(source: str, ticker: str, days: int, model: str) -> dict[str, Any]:
+    from foliocast.workflows.forecast import forecast
+
+    return forecast(panel(source), ticker, days, model)
+
+
+def _future(source: str, ticker: str, days: int, model: str, history: int) -> None:
+    answer = _answer(source, ticker, days, model)
     table = pd.DataFrame(answer["days"])
+    end = table.iloc[-1]
+    name, move = NAMES.get(model, model), percent(end["return"], 2)
+    text = f"**{name} expects {ticker} at {end['price']:,.2f} ({move}) by {end['date']}**"
+    if "low_95" in table:
+        text += f", and 95 times in 100 between {end['low_95']:,.2f} and {end['high_95']:,.2f}"
+    st.markdown(f"{text}. The width of the band is the honest part: daily returns are close to unpredictable.")
     left, right = st.columns([3, 2])
     with left:
-        figure = fan(panel.frame()[answer["ticker"]].iloc[-history:], table)
-        st.plotly_chart(figure, width="stretch", config={"displayModeBar": False})
+        past = _past(source, ticker, min(history, 120))[1]["close"]
+        figures.show(figures.outlook(past, table), f"Forecast of {ticker} with 80 and 95 percent bands", key="outlook")
     with right:
-        shown = table[["date", "day", "price", "return"]].rename(columns=str.capitalize)
-        st.dataframe(
-            shown.style.format({"Price": "{:,.2f}", "Return": "{:+.2%}"}), width="stretch", hide_index=True, height=300
-        )
-    end = table.iloc[-1]
-    text = f"Expected {end['return']:+.2%} by {end['date']}"
-    if "low_95" in table:
-        text += f", with 95 % between {end['low_95']:,.2f} and {end['high_95']:,.2f}"
-    st.markdown(f"**{text}.** {answer['model']}.")
+        _table(table)
+    with st.expander("Model card"), told():
+        _card(source, model)
+    if model == "attention_lstm":
+        st.subheader("Where it looked")
+        _attention(source, ticker, model)
 
 
-def fan(past: pd.Series, table: pd.DataFrame) -> go.Figure:
-    """The last prices, the expected path and its bands."""
-    figure = go.Figure()
-    figure.add_scatter(x=past.index, y=past, name="past", line={"color": "#64748b"})
-    dates = [past.index[-1], *pd.to_datetime(table["date"])]
-    start = float(past.iloc[-1])
-    for level, opacity in ((95, 0.15), (80, 0.3)):
-        if f"low_{level}" in table:
-            low, high = (np.r_[start, table[f"{side}_{level}"]] for side in ("low", "high"))
-            figure.add_scatter(x=dates, y=high, line={"width": 0}, showlegend=False, hoverinfo="skip")
-            figure.add_scatter(
-                x=dates,
-                y=low,
-                fill="tonexty",
-                line={"width": 0},
-                name=f"{level} %",
-                fillcolor=f"rgba(37,99,235,{opacity})",
-            )
-    figure.add_scatter(x=dates, y=np.r_[start, table["price"]], name="expected", line={"color": COLOURS[0]})
-    return _styled(figure, 320)
-
-
-def _styled(figure: go.Figure, height: int) -> go.Figure:
-    return figure.update_layout(
-        height=height,
-        margin={"l": 10, "r": 10, "t": 10, "b": 10},
-        xaxis_rangeslider_visible=False,
-        legend={"orientation": "h", "y": 1.1},
-        hovermode="x unified",
+def _table(table: pd.DataFrame) -> None:
+    price, share = st.column_config.NumberColumn(format="%.2f"), st.column_config.NumberColumn(format="percent")
+    shown = table[[c for c in ("date", "day", "price", "return", "low_95", "high_95") if c in table]]
+    titles = {"low_95": "low 95 %", "high_95": "high 95 %"}
+    config = dict.fromkeys(("price", "low 95 %", "high 95 %"), price) | {"return": share}
+    st.dataframe(shown.rename(columns=titles), hide_index=True, height=340, column_config=config)
+    st.download_button(
+        "Download CSV",
+        table.to_csv(index=False),
+        f"forecast-{table['date'].iloc[0]}.csv",
+        "text/csv",
+        icon=":material/download:",
+        on_click="ignore",
     )
+
+
+@st.cache_data(show_spinner=False, max_entries=64)
+def _card_of(source: str, model: str) -> dict[str, Any]:
+    from foliocast.workflows.quote import card
+
+    return card(panel(source), model)
+
+
+def _card(source: str, model: str) -> None:
+    card = dict(_card_of(source, model))
+    settings = card.pop("settings")
+    st.markdown("\n".join(f"- {key}: **{value}**" for key, value in card.items()))
+    st.caption("Settings: " + ", ".join(f"{k} = {v}" for k, v in settings.items()))
+
+
+@st.cache_data(show_spinner="Reading attention ...", max_entries=64)
+def _looked(source: str, ticker: str, model: str) -> pd.DataFrame:
+    from foliocast.workflows.quote import attention
+
+    return attention(panel(source), ticker, model)
+
+
+def _attention(source: str, ticker: str, model: str) -> None:
+    table = _looked(source, ticker, model)
+    st.markdown(
+        f"Attention of the last {len(table)} decisions over the {table.shape[1]} bars before each. Equal attention "
+        f"would be {1 / table.shape[1]:.1%} everywhere."
+    )
+    figures.show(figures.attention(table), f"Attention of the network on the past of {ticker}", key="attention")

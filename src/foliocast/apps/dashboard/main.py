@@ -1,25 +1,83 @@
-"""Entry of the dashboard: navigation and what every page shares."""
+"""Entry of the dashboard: navigation, the data that all pages share, and a warm start."""
 
 from __future__ import annotations
 
+import importlib
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
 import streamlit as st
 
-from foliocast.apps.dashboard import backtest, forecast, runs
+from foliocast.apps.dashboard.shared import choose_data, told
+
+ICON, LOGO = (Path(__file__).with_name(name) for name in ("icon.svg", "logo.svg"))
+STYLE = "<style>.stMainBlockContainer {padding-top: 3.6rem; padding-bottom: 4rem}</style>"
+PAGES = {
+    "Futures": [
+        ("forecast", "Forecast", ":material/trending_up:"),
+        ("scenarios", "Scenarios", ":material/airwave:"),
+    ],
+    "Book": [
+        ("portfolio", "Portfolio", ":material/pie_chart:"),
+        ("stress", "Stress", ":material/thunderstorm:"),
+        ("prompt", "Prompt to portfolio", ":material/edit_note:"),
+    ],
+    "Evidence": [
+        ("backtest", "Backtest", ":material/history:"),
+        ("runs", "Runs", ":material/folder_open:"),
+    ],
+    "Trading": [("live", "Live", ":material/sensors:")],
+}
 
 
 def main() -> None:
     """Lay out the navigation and run the chosen page."""
-    st.set_page_config(page_title="Foliocast", layout="wide")
+    st.set_page_config(page_title="Foliocast", page_icon=str(ICON), layout="wide")
+    st.logo(str(LOGO), size="medium", icon_image=str(ICON))
+    st.html(STYLE)
     pages = {
-        "Futures": [
-            st.Page(forecast.page, title="Forecast", icon=":material/trending_up:", url_path="forecast", default=True),
-        ],
-        "Evidence": [
-            st.Page(backtest.page, title="Backtest", icon=":material/history:", url_path="backtest"),
-            st.Page(runs.page, title="Runs", icon=":material/folder_open:", url_path="runs"),
-        ],
+        section: [
+            st.Page(_page(module), title=title, icon=icon, url_path=module, default=module == "forecast")
+            for module, title, icon in entries
+        ]
+        for section, entries in PAGES.items()
     }
-    st.navigation(pages).run()
+    chosen = st.navigation(pages)
+    with told():
+        choose_data()
+        chosen.run()
+    if st.runtime.exists():
+        warm()
+
+
+def _page(module: str) -> Callable[[], None]:
+    """A page that is imported when it is first shown."""
+
+    def show() -> None:
+        with told():
+            importlib.import_module(f"foliocast.apps.dashboard.{module}").page()
+
+    show.__name__ = module
+    return show
+
+
+@st.cache_resource(show_spinner=False)
+def warm() -> threading.Thread:
+    """Import what the other pages need, behind the first page's back, so that they answer at once."""
+
+    def load() -> None:
+        time.sleep(0.5)
+        for name in ("simulate", "book", "stress", "generate"):
+            importlib.import_module(f"foliocast.workflows.{name}")
+        for name in (module for entries in PAGES.values() for module, _, _ in entries):
+            importlib.import_module(f"foliocast.apps.dashboard.{name}")
+            time.sleep(0.05)
+
+    thread = threading.Thread(target=load, daemon=True, name="warm")
+    thread.start()
+    return thread
 
 
 main()

@@ -8,44 +8,98 @@ from typing import Any
 import pandas as pd
 import streamlit as st
 
-from foliocast.apps.dashboard.shared import run_folders
+from foliocast.apps.dashboard import figures
+from foliocast.apps.dashboard.shared import KEEP, run_folders
 from foliocast.workflows.runs import RunFolder, list_runs
 
-HEADLINES = ("sharpe", "annual_return", "volatility", "max_drawdown", "calmar", "turnover")
+HEADLINES = {
+    "sharpe": "Sharpe", "annual_return": "return a year", "volatility": "volatility", "max_drawdown": "drawdown",
+    "calmar": "Calmar", "turnover": "turnover", "cost": "cost",
+}  # fmt: skip
+SHARES = ("return a year", "volatility", "drawdown", "cost")
 
 
 def page() -> None:
     """List of runs, comparison of their strategies, and the report of one."""
     st.title("Runs")
+    st.markdown("What was tried, how it ended, and what it is worth next to its baselines.")
     found = [run for folder in run_folders() for run in list_runs(folder)]
     if not found:
         st.info("No runs yet. Start one on the page Backtest, or with `foliocast backtest`.", icon=":material/info:")
         return
+    found.sort(key=lambda run: str(run["created"]), reverse=True)
+    _list(found)
     labels = {run["folder"]: f"{run['id']}  ·  {run['data'] or '?'}  ·  {run['status']}" for run in found}
-    chosen = st.multiselect("Compare", list(labels), default=[found[0]["folder"]], format_func=labels.__getitem__)
+    chosen = st.multiselect(
+        "Compare",
+        list(labels),
+        default=[found[0]["folder"]],
+        format_func=lambda f: labels.get(f, str(f)),
+        key="compare",
+        persist_state=KEEP,
+    )
+    chosen = [folder for folder in chosen if folder in labels]
     if not chosen:
         st.info("Choose one run or several.", icon=":material/info:")
         return
-    st.dataframe(_comparison(chosen), width="stretch", hide_index=True)
+    _comparison(chosen)
     _equity(chosen)
     for folder in chosen:
         _report(Path(folder), labels[folder])
 
 
-def _comparison(folders: list[str]) -> pd.DataFrame:
+def _list(found: list[dict[str, Any]]) -> None:
+    verdicts = {True: "passed", False: "failed"}
+    rows = [
+        {
+            "run": run["id"],
+            "status": run["status"],
+            "started": str(run["created"])[:16].replace("T", " "),
+            "data": run["data"],
+            "strategies": len(run["strategies"]),
+            "audit": verdicts.get(run["audit"], "–"),
+        }
+        for run in found
+    ]
+    st.dataframe(pd.DataFrame(rows), hide_index=True, height=min(260, 40 + 36 * len(rows)))
+
+
+def _comparison(folders: list[str]) -> None:
     rows: list[dict[str, Any]] = []
+    sharpes: dict[str, dict[str, float]] = {}
     for folder in folders:
-        metrics = RunFolder(Path(folder)).read("metrics")
-        for name, values in metrics.get("strategies", {}).items():
-            row: dict[str, Any] = {"run": Path(folder).name, "strategy": name}
-            for key in HEADLINES:
-                value = values.get(key)
-                row[key] = value.get("value") if isinstance(value, dict) else value
-            interval = values.get("sharpe", {})
-            row["sharpe, 95 %"] = f"{interval.get('low', float('nan')):.2f} to {interval.get('high', float('nan')):.2f}"
-            row["deflated"] = values.get("deflated_sharpe")
-            rows.append(row)
-    return pd.DataFrame(rows).round(3)
+        prefix = f"{Path(folder).name}: " if len(folders) > 1 else ""
+        for name, values in RunFolder(Path(folder)).read("metrics").get("strategies", {}).items():
+            plain = {title: _value(values.get(key)) for key, title in HEADLINES.items()}
+            rows.append(
+                {
+                    "strategy": prefix + name,
+                    **plain,
+                    "deflated": values.get("deflated_sharpe"),
+                    "days": values.get("n_days"),
+                }
+            )
+            sharpes[prefix + name] = {side: values["sharpe"].get(side) for side in ("value", "low", "high")}
+    if not rows:
+        st.info("These runs have no results: they were stopped, or are still at work.", icon=":material/info:")
+        return
+    st.subheader("Sharpe ratios")
+    figures.show(
+        figures.intervals(pd.DataFrame(sharpes).T.astype(float)), "Sharpe ratios with intervals", key="sharpes"
+    )
+    share, number = st.column_config.NumberColumn(format="percent"), st.column_config.NumberColumn(format="%.2f")
+    config = {title: share if title in SHARES else number for title in HEADLINES.values()} | {"deflated": number}
+    st.dataframe(pd.DataFrame(rows), hide_index=True, column_config=config)
+    st.caption("Deflated: probability that the Sharpe ratio is above what the best of all trials would show by luck.")
+
+
+def _value(value: Any) -> Any:
+    return value.get("value") if isinstance(value, dict) else value
+
+
+@st.cache_data(show_spinner=False, max_entries=32)
+def _curves(file: str, stamp: float) -> pd.DataFrame:
+    return pd.read_parquet(file)
 
 
 def _equity(folders: list[str]) -> None:
@@ -53,12 +107,12 @@ def _equity(folders: list[str]) -> None:
     for folder in folders:
         file = Path(folder) / "equity.parquet"
         if file.is_file():
-            frame = pd.read_parquet(file)
+            frame = _curves(str(file), file.stat().st_mtime)
             prefix = f"{Path(folder).name}: " if len(folders) > 1 else ""
             curves.update({prefix + str(name): frame[name] for name in frame})
     if curves:
-        st.subheader("Equity")
-        st.line_chart(pd.DataFrame(curves), height=320)
+        st.subheader("Wealth")
+        figures.show(figures.curves(pd.DataFrame(curves)), "Wealth of each strategy over time", key="equity")
 
 
 def _report(folder: Path, label: str) -> None:
@@ -66,7 +120,9 @@ def _report(folder: Path, label: str) -> None:
     if not file.is_file():
         st.warning(f"{label} has no report: it was stopped. Go on with `foliocast backtest --resume {folder}`.")
         return
-    with st.expander(f"Report of {folder.name}"):
-        text = file.read_text(encoding="utf-8")
-        st.download_button("Download", text, file_name=f"{folder.name}.html", mime="text/html", key=f"get-{folder}")
-        st.components.v1.html(text, height=900, scrolling=True)
+    shown = st.expander(f"Report of {folder.name}", key=f"report-{folder.name}", on_change="rerun")
+    if shown.open:
+        with shown:
+            text = file.read_text(encoding="utf-8")
+            st.download_button("Download", text, file_name=f"{folder.name}.html", mime="text/html", key=f"get-{folder}")
+            st.iframe(text, height=900)
