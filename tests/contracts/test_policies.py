@@ -72,3 +72,20 @@ def test_a_policy_makes_a_strategy(policy: Any) -> None:
     weights = strategy.fit(panel.rows(0, 120)).decide(panel.asof(panel.times[119]), None)
     assert weights is not None
     assert weights.sum() <= 1 + 1e-6
+
+
+def test_a_policy_that_does_not_look_at_holdings_says_so(policy: Any) -> None:
+    assert isinstance(policy.path_dependent, bool)
+    other = pd.Series(0.25, index=list(S.assets))
+    from_equal, from_held = (policy.allocate(S, held) for held in (other, HELD))
+    moved = float((from_equal - from_held).abs().max())
+    assert moved < 1e-9 or policy.path_dependent
+    strategy = fc.ScenarioStrategy(fc.BlockBootstrap(), policy)
+    assert strategy.path_dependent == policy.path_dependent
+
+
+def test_which_policies_look_at_holdings() -> None:
+    looking = {name for name, make in POLICIES.items() if make().path_dependent}
+    assert looking == {"terms_with_costs", "turnover"}
+    assert fc.SkfolioPolicy(MeanRisk(transaction_costs=0.001)).path_dependent
+    assert fc.Kelly(costs=t.TransactionCost()).path_dependent

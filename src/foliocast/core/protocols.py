@@ -87,6 +87,32 @@ class Policy(Protocol):
 
 
 @runtime_checkable
+class Rule(Protocol):
+    """A constraint that is also a number: the optimiser obeys it, a limit watches it.
+
+    ``path_dependent`` is True when it bounds the trade from what is held, not the portfolio.
+    """
+
+    @property
+    def path_dependent(self) -> bool: ...
+
+    def reading(
+        self, weights: pd.Series, scenarios: ScenarioSet, previous: pd.Series | None = None
+    ) -> tuple[float, float]:
+        """What is measured, and the most it may be."""
+        ...
+
+
+@runtime_checkable
+class Charge(Protocol):
+    """A cost term of the optimiser, or a sum of such terms, that a broker can charge."""
+
+    def charges(self) -> dict[str, Any]:
+        """Arguments of `foliocast.Costs`."""
+        ...
+
+
+@runtime_checkable
 class Strategy(Protocol):
     """Decides target weights, bar by bar, from what was known.
 

@@ -31,6 +31,14 @@ class SkfolioPolicy(BaseEstimator):
     def __init__(self, estimator: Any) -> None:
         self.estimator = estimator
 
+    @property
+    def path_dependent(self) -> bool:
+        """Whether the weights held enter the answer: by transaction costs or a limit on turnover."""
+        known = self.estimator.get_params(deep=False)
+        free = known.get("transaction_costs", 0.0)
+        costs = not (np.isscalar(free) and free == 0.0)
+        return "previous_weights" in known and (costs or known.get("max_turnover") is not None)
+
     def allocate(self, scenarios: ScenarioSet, previous: pd.Series | None = None) -> pd.Series:
         """Target weights by asset.
 

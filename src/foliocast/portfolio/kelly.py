@@ -57,6 +57,14 @@ class Kelly(BaseEstimator):
         self.constraints = constraints
         self.costs = costs
 
+    @property
+    def path_dependent(self) -> bool:
+        """Whether the weights held enter the answer."""
+        return t.knows_holdings(self._utility(), self.constraints)
+
+    def _utility(self) -> t.Sum:
+        return t.LogGrowth() if self.costs is None else t.LogGrowth() - self.costs
+
     def allocate(self, scenarios: ScenarioSet, previous: pd.Series | None = None) -> pd.Series:
         """Target weights by asset; what they leave to one is cash.
 
@@ -67,8 +75,7 @@ class Kelly(BaseEstimator):
         """
         if not 0.0 < self.fraction <= 1.0:
             raise ConfigError(f"fraction is {self.fraction}, expected above 0 and at most 1 (full Kelly)")
-        utility = t.LogGrowth() if self.costs is None else t.LogGrowth() - self.costs
-        self.solution_ = optimise(scenarios, utility, tuple(self.constraints), previous)
+        self.solution_ = optimise(scenarios, self._utility(), tuple(self.constraints), previous)
         self.shrinkage_ = 1.0 if self.observations is None else estimation_shrinkage(scenarios, self.observations)
         return self.solution_.weights * (self.fraction * self.shrinkage_)
 
@@ -155,6 +162,7 @@ class PerAssetKelly(BaseEstimator):
         Bets before ``gross`` and ``fraction``.
     """
 
+    path_dependent = False
     pinned_: tuple[str, ...]
     raw_: pd.Series
 
@@ -215,6 +223,11 @@ class VolatilityTarget(BaseEstimator):
         self.target = target
         self.max_leverage = max_leverage
         self.periods = periods
+
+    @property
+    def path_dependent(self) -> bool:
+        """As the policy that is scaled."""
+        return bool(getattr(self.policy, "path_dependent", True))
 
     def allocate(self, scenarios: ScenarioSet, previous: pd.Series | None = None) -> pd.Series:
         """Target weights by asset; the rest is cash (or borrowed, when ``max_leverage`` is above one)."""

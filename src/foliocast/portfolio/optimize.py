@@ -94,6 +94,11 @@ class Optimized(BaseEstimator):
             )
         return t.Expression((goal if self.costs is None else goal - self.costs).parts())
 
+    @property
+    def path_dependent(self) -> bool:
+        """Whether the weights held enter the answer: by a cost, a turnover limit or a smallest trade."""
+        return t.knows_holdings(self.utility(), self.constraints)
+
     def solve(self, scenarios: ScenarioSet, previous: pd.Series | None = None) -> Solution:
         """Weights with their value, certified gap, solver and time.
 

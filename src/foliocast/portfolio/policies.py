@@ -41,7 +41,6 @@ class ScenarioStrategy(BaseEstimator):
     knowledge_until_ : Timestamp
     """
 
-    path_dependent = True
     knowledge_until_: pd.Timestamp
 
     def __init__(
@@ -61,6 +60,11 @@ class ScenarioStrategy(BaseEstimator):
         self.rebalance = rebalance
         self.window = window
         self.random_state = random_state
+
+    @property
+    def path_dependent(self) -> bool:
+        """Whether what is held changes the decision; if not, folds are independent pieces of work."""
+        return bool(getattr(self.policy, "path_dependent", True))
 
     def fit(self, panel: Panel, y: object = None) -> Self:
         """Fit the scenario model on the assets that are there at the end of these rows.

@@ -80,6 +80,22 @@ class Sum:
             return bound <= self
         return Limit(Expression((-self).parts()), -float(bound))
 
+    def charges(self) -> dict[str, Any]:
+        """Arguments of the broker's `Costs` for a sum of costs, so that it charges what was optimised.
+
+        Raises
+        ------
+        ConfigError
+            A term that is no cost, or one that is scaled: a broker charges costs as they are.
+        """
+        found: dict[str, Any] = {}
+        for coef, term in self.parts():
+            own = term.charged()
+            if coef != 1.0 or own is None or set(own) & set(found):
+                raise ConfigError(f"a broker cannot charge {coef:g} * {term}; expected TransactionCost + MarketImpact")
+            found.update(own)
+        return found
+
     def value(self, weights: Weights, scenarios: ScenarioSet, previous: Weights | None = None) -> float:
         """The number of this term for these weights."""
         return self.measure(Market.of(scenarios, previous), _array(weights, scenarios.assets))
@@ -127,6 +143,10 @@ class Term(Sum):
     def linear(self, market: Market) -> np.ndarray:
         """Coefficients of a linear term, (asset,)."""
         raise NotImplementedError
+
+    def charged(self) -> dict[str, Any] | None:
+        """The term in the broker's words; None if it is no cost."""
+        return None
 
     def unit(self, market: Market) -> float:
         """Size of the term's natural unit: what makes the optimiser blind to daily, annual or percent."""
@@ -399,6 +419,14 @@ class TransactionCost(Traded):
             bps = sum((spread(part, market.assets, 0.0) for part in both), np.zeros(len(market.assets)))
         return bps * 1e-4, np.zeros(len(market.assets))
 
+    def charged(self) -> dict[str, Any]:
+        if self.costs is not None:
+            names = ("commission_bps", "half_spread_bps")
+            return {name: getattr(self.costs, name) for name in names if hasattr(self.costs, name)}
+        if not np.isscalar(self.bps):
+            raise ConfigError("TransactionCost has a rate an asset; a broker charges one rate, give bps as a number")
+        return {"commission_bps": self.bps}
+
 
 @dataclass(frozen=True)
 class MarketImpact(Traded):
@@ -427,6 +455,10 @@ class MarketImpact(Traded):
         if self.kind not in ("sqrt", "linear"):
             raise ConfigError(f"MarketImpact kind is '{self.kind}', expected 'sqrt' or 'linear'")
 
+    def charged(self) -> dict[str, Any]:
+        """Volatility and volumes are the broker's own, from the bars before the fill."""
+        return {"impact": self.kind, "impact_coefficient": self.coefficient, "capital": self.capital}
+
     def rates(self, market: Market) -> tuple[np.ndarray, np.ndarray]:
         sigma = market.bar_volatility if self.sigma is None else spread(self.sigma, market.assets, 0.0)
         rate, none = self.coefficient * sigma, np.zeros(len(market.assets))
@@ -449,6 +481,17 @@ class Limit(Constraint):
 
     expression: Expression
     bound: float
+
+    @property
+    def path_dependent(self) -> bool:
+        """Whether it bounds the trade from what is held."""
+        return knows_holdings(self.expression)
+
+    def reading(
+        self, weights: pd.Series, scenarios: ScenarioSet, previous: pd.Series | None = None
+    ) -> tuple[float, float]:
+        """The expression's number for these weights, and its bound."""
+        return self.expression.value(weights, scenarios, previous), self.bound
 
     def __str__(self) -> str:
         if all(coef < 0 for coef, _ in self.expression.terms):
@@ -514,6 +557,13 @@ class Leverage(Constraint):
     """``sum |w| <= limit``."""
 
     limit: float = 1.0
+    path_dependent = False
+
+    def reading(
+        self, weights: pd.Series, scenarios: ScenarioSet, previous: pd.Series | None = None
+    ) -> tuple[float, float]:
+        """The gross exposure of these weights, and its bound."""
+        return GrossExposure().value(weights, scenarios), self.limit
 
     def __str__(self) -> str:
         return f"Leverage({self.limit:g})"
@@ -565,6 +615,15 @@ class MinTrade(Constraint):
 
     def __str__(self) -> str:
         return f"MinTrade({self.size:g})"
+
+
+def knows_holdings(utility: Sum, constraints: Iterable[Constraint] = ()) -> bool:
+    """Whether the weights held now change what is best: through a trading term or a smallest trade."""
+    sums: list[Sum] = [utility, *(rule.expression for rule in constraints if isinstance(rule, Limit))]
+    traded = any(
+        isinstance(term, Traded) and not isinstance(term, GrossExposure) for s in sums for _, term in s.parts()
+    )
+    return traded or any(isinstance(rule, MinTrade) for rule in constraints)
 
 
 RISKS: dict[str, Any] = {

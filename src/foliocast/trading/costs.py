@@ -8,6 +8,7 @@ from typing import Literal
 import numpy as np
 
 from foliocast.core.errors import ConfigError
+from foliocast.core.protocols import Charge
 
 Impact = Literal["none", "sqrt", "linear"]
 
@@ -137,3 +138,22 @@ class Costs:
             + "".join(f", {p}" for p in parts if not p.startswith("commission"))
             + ")"
         )
+
+
+def as_costs(given: Costs | Charge | None) -> Costs:
+    """Costs as they are, or those that a cost term of the optimiser stands for; the default for None.
+
+    ``as_costs(TransactionCost(bps=5) + MarketImpact("sqrt", capital=1e6))`` charges what was optimised.
+
+    Raises
+    ------
+    ConfigError
+        Neither costs nor cost terms.
+    """
+    if given is None:
+        return Costs()
+    if isinstance(given, Costs):
+        return given
+    if isinstance(given, Charge):
+        return Costs(**given.charges())
+    raise ConfigError(f"costs = {given!r}, expected Costs(...) or a sum of TransactionCost and MarketImpact")

@@ -16,7 +16,8 @@ import numpy as np
 import pandas as pd
 
 from foliocast.core.errors import ConfigError, DataError
-from foliocast.trading.costs import Costs
+from foliocast.core.protocols import Charge
+from foliocast.trading.costs import Costs, as_costs
 from foliocast.trading.result import BacktestResult, Track
 
 EXECUTIONS = ("same_close", "next_close", "next_open")
@@ -26,7 +27,7 @@ _BLOCK = 131_072  # numbers worked on at a time: one megabyte an array stays nea
 def backtest(
     weights: pd.DataFrame,
     prices: pd.DataFrame,
-    costs: Costs | None = None,
+    costs: Costs | Charge | None = None,
     execution: str = "next_close",
     *,
     opens: pd.DataFrame | None = None,
@@ -70,7 +71,7 @@ def backtest(
     ConfigError
         Unknown execution, or one that needs data that are not there.
     """
-    costs = Costs() if costs is None else costs
+    costs = as_costs(costs)
     close, bars, targets = _aligned(weights, prices)
     if execution not in EXECUTIONS:
         raise ConfigError(f"execution = '{execution}', expected one of {', '.join(EXECUTIONS)}")
@@ -104,7 +105,7 @@ def _by_loop(
 
 
 def backtest_many(
-    weights: np.ndarray, prices: pd.DataFrame, costs: Costs | None = None, execution: str = "next_close"
+    weights: np.ndarray, prices: pd.DataFrame, costs: Costs | Charge | None = None, execution: str = "next_close"
 ) -> pd.DataFrame:
     """Equity of many weight matrices on the same prices: the engine of a parameter sweep.
 
@@ -123,7 +124,7 @@ def backtest_many(
     DataFrame (time x variant)
         Each column as `backtest` would give it.
     """
-    costs = Costs() if costs is None else costs
+    costs = as_costs(costs)
     close = np.ascontiguousarray(prices.to_numpy(float))
     if weights.ndim != 3 or weights.shape[1:] != close.shape:
         raise DataError(f"weights have shape {weights.shape}, expected (variant, {close.shape[0]}, {close.shape[1]})")

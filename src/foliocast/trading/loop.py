@@ -17,11 +17,12 @@ import pandas as pd
 from foliocast.core.book import Book
 from foliocast.core.errors import ConfigError
 from foliocast.core.panel import Panel
+from foliocast.core.protocols import Charge, Rule
 from foliocast.core.time import periods_per_year
 from foliocast.trading.broker import Broker, Liquidity, Quote, SimulatedBroker
-from foliocast.trading.costs import Costs
+from foliocast.trading.costs import Costs, as_costs
 from foliocast.trading.ledger import Action, Ledger
-from foliocast.trading.limits import Guards, Limit, Situation
+from foliocast.trading.limits import Guards, Limit, Situation, needs_volume
 from foliocast.trading.result import BacktestResult
 
 EXECUTIONS = ("next_open", "next_close", "same_close")
@@ -90,7 +91,7 @@ class Engine:
         self,
         assets: tuple[str, ...],
         broker: Broker,
-        limits: Sequence[Limit] = (),
+        limits: Sequence[Limit | Rule] = (),
         execution: str = "next_close",
         cash: float = 1.0,
     ) -> None:
@@ -143,14 +144,14 @@ class Engine:
 
     def _decide(self, bar: Bar, decide: Decide) -> None:
         in_flight = self.pending is not None and self.pending_reason != "rebalance"
-        now = Situation(len(self.record), self.equity, self.held, bar.past_returns, in_flight)
+        now = Situation(len(self.record), self.equity, self.held, bar.past_returns, in_flight, self.assets, bar.adv)
         cut, actions = self.guards.after_close(now)
         wish = decide(bar, self)
         if wish is not None:
             self.wanted = np.where(bar.member, np.nan_to_num(wish), 0.0)
         if wish is not None or any(action.kind == "re-entry" for action in actions):
             targets = now.weights if self.wanted is None else self.wanted
-            self.pending, more = self.guards.before_trade(targets, now)
+            self.pending, more = self.guards.before_trade(targets, now, actions)
             self.pending_reason = "rebalance"
             actions = [*actions, *more]
         elif cut is not None:
@@ -248,10 +249,13 @@ def run(feed: Iterable[Bar], engine: Engine, decide: Decide, clock: Clock | None
 class PanelFeed:
     """Bars of a panel, from row ``start`` to ``stop``; earlier rows are the limits' and the broker's history."""
 
-    def __init__(self, panel: Panel, costs: Costs, start: int = 0, stop: int | None = None) -> None:
+    def __init__(
+        self, panel: Panel, costs: Costs, start: int = 0, stop: int | None = None, limits: Sequence[Limit | Rule] = ()
+    ) -> None:
         self.panel, self.start = panel, start
         self.stop = len(panel) if stop is None else stop
-        self.liquidity = Liquidity.of(panel, costs.lookback) if costs.needs_volume else None
+        volumes = costs.needs_volume or needs_volume(limits)
+        self.liquidity = Liquidity.of(panel, costs.lookback) if volumes else None
 
     def __iter__(self) -> Iterator[Bar]:
         panel, liquid = self.panel, self.liquidity
@@ -268,8 +272,8 @@ def run_decisions(
     bars: np.ndarray,
     targets: np.ndarray,
     *,
-    costs: Costs | None = None,
-    limits: Sequence[Limit] = (),
+    costs: Costs | Charge | None = None,
+    limits: Sequence[Limit | Rule] = (),
     execution: str = "next_close",
     start: int = 0,
     stop: int | None = None,
@@ -288,7 +292,7 @@ def run_decisions(
     start, stop : int
         Rows of the panel that are simulated; equity is 1.0 at ``start``.
     """
-    costs = Costs() if costs is None else costs
+    costs = as_costs(costs)
     if execution == "next_open" and "open" not in panel.fields:
         raise ConfigError(f"execution = 'next_open' needs opens, '{panel.name}' has {', '.join(panel.fields)}")
     decision = dict(zip(panel.times[bars], targets))
@@ -298,6 +302,6 @@ def run_decisions(
 
     broker = SimulatedBroker(costs, periods_per_year(panel.times))
     engine = Engine(panel.assets, broker, limits, execution)
-    run(PanelFeed(panel, costs, start, stop), engine, decide)
+    run(PanelFeed(panel, costs, start, stop, limits), engine, decide)
     close = panel.array("close")[start:stop]
     return engine.result(close, panel.times[start:stop])

@@ -17,7 +17,7 @@ import pandas as pd
 
 from foliocast.core.errors import ConfigError, DataError, LookAheadError
 from foliocast.core.panel import Panel
-from foliocast.core.protocols import Strategy, TaskRunner, serial
+from foliocast.core.protocols import Charge, Rule, Strategy, TaskRunner, serial
 from foliocast.core.time import Fold, WalkForward
 from foliocast.trading.broker import SimulatedBroker
 from foliocast.trading.costs import Costs
@@ -273,8 +273,8 @@ def simulate(
     folds: Sequence[FoldDecision],
     panel: Panel,
     schedule: WalkForward | None = None,
-    costs: Costs | None = None,
-    limits: Sequence[Limit] = (),
+    costs: Costs | Charge | None = None,
+    limits: Sequence[Limit | Rule] = (),
     execution: str | None = None,
 ) -> BacktestResult:
     """Trade the decisions of all folds of one strategy.
@@ -327,8 +327,8 @@ def walk_forward(
     strategy: Strategy,
     panel: Panel,
     schedule: WalkForward | None = None,
-    costs: Costs | None = None,
-    limits: Sequence[Limit] = (),
+    costs: Costs | Charge | None = None,
+    limits: Sequence[Limit | Rule] = (),
     *,
     execution: str | None = None,
     seed: int = 0,
@@ -349,8 +349,9 @@ def walk_forward(
         Default 504 training and 63 test bars.
     costs : Costs
         Default 5 bps commission.
-    limits : sequence of Limit
-        `PositionLimit`, `GrossLimit`, `NetLimit`, `TurnoverLimit`, `DrawdownLimit`, `ValueAtRiskLimit`.
+    limits : sequence of Limit or Rule
+        `PositionLimit`, `SectorLimit`, `GrossLimit`, `NetLimit`, `LiquidityLimit`, `TurnoverLimit`, `DrawdownLimit`,
+        `ValueAtRiskLimit`, `CVaRLimit`, or constraints of the optimiser such as ``CVaR(0.95) <= 0.02``.
     execution : {"next_open", "next_close", "same_close"}
         When a decision is traded; default the next open where the panel has opens, else the next close.
     seed : int

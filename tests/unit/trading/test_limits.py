@@ -33,7 +33,7 @@ def kinds(result: fc.BacktestResult, kind: str) -> pd.DataFrame:
 def test_drawdown_limit_acts_once_and_holds_in_the_crash() -> None:
     panel = crash_panel()
     free = run_decisions(panel, *constant(panel))
-    held = run_decisions(panel, *constant(panel), limits=(fc.DrawdownLimit(0.1, cooldown=60),))
+    held = run_decisions(panel, *constant(panel), limits=(fc.DrawdownLimit(0.1, cooldown=60, calm=None),))
     assert free.metrics()["max_drawdown"] < -0.3
     r = held.returns
     worst_bar = r.min()
@@ -56,7 +56,7 @@ def test_every_crash_is_one_breach() -> None:
 
 def test_partial_cut_scales_wishes_until_reentry() -> None:
     panel = crash_panel()
-    result = run_decisions(panel, *constant(panel), limits=(fc.DrawdownLimit(0.1, keep=0.25, cooldown=60),))
+    result = run_decisions(panel, *constant(panel), limits=(fc.DrawdownLimit(0.1, keep=0.25, cooldown=60, calm=None),))
     after = panel.times.get_loc(kinds(result, "breach")["date"].iloc[0])
     gross = result.positions().iloc[after + 1 : after + 59]
     assert gross.to_numpy() == pytest.approx(0.25, abs=1e-9)  # not halved again every day
@@ -80,9 +80,8 @@ def test_value_at_risk_limit_holds_on_wishes_and_holdings() -> None:
 
 def test_value_at_risk_breach_of_what_is_held_is_cut_once() -> None:
     panel = crash_panel()
-    result = run_decisions(
-        panel, np.array([260]), np.array([[0.5, 0.5]]), limits=(fc.ValueAtRiskLimit(0.015, window=120),)
-    )
+    limit = fc.ValueAtRiskLimit(0.015, window=120, model="history")
+    result = run_decisions(panel, np.array([260]), np.array([[0.5, 0.5]]), limits=(limit,))
     breaches = kinds(result, "breach")
     assert len(breaches) >= 1
     trades = result.trades()
