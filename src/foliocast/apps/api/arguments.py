@@ -83,7 +83,10 @@ def _checked(table: dict[str, Any]) -> bytes:
     try:
         _refuse_code(table)
         _refuse_paths({**table, "data": _without_assets(table.get("data"))})
-        known_data(parse_config(table).data.source)
+        data = parse_config(table).data
+        if data.members is not None:
+            raise ConfigError("data.members names a file and is not accepted over HTTP; use the command line")
+        known_data(data.source)
         return tomli_w.dumps(table).encode()
     except (RecursionError, TypeError, UnicodeError) as error:
         raise ConfigError(

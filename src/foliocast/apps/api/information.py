@@ -57,7 +57,9 @@ def routes(answers: Answers) -> APIRouter:
 
         The first call for a data set fits the model, which takes a while; later ones are quick.
         """
-        version = await run_in_threadpool(known_data, data)
+        from foliocast.data import SAMPLES
+
+        version = "" if data in SAMPLES else await run_in_threadpool(known_data, data)
 
         def compute() -> dict[str, Any]:
             from foliocast.workflows.forecast import forecast
