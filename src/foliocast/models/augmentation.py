@@ -40,7 +40,7 @@ TRAINING = TrainingSpec(
     weight_decay=1e-2,
     batch_size=256,
     epochs=50,
-    max_steps=400,
+    max_steps=300,
     patience=5,
     ema=0.99,
     schedule="cosine",
@@ -106,7 +106,7 @@ class FactorAugmenter(BaseEstimator):
     drop_rate : float
         Share of training samples that are shown without label and sector; as many again without sector.
     training : TrainingSpec, optional
-        Default: at most 400 steps of AdamW with early stopping.
+        Default: at most 300 steps of AdamW with early stopping.
     random_state : int
 
     Attributes
@@ -136,7 +136,7 @@ class FactorAugmenter(BaseEstimator):
         n_labels: int = 5,
         guidance: float = 1.5,
         sampler: str = "ddpm",
-        steps: int = 4,
+        steps: int = 3,
         width: int = 32,
         depth: int = 2,
         drop_rate: float = 0.15,

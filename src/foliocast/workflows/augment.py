@@ -1,8 +1,10 @@
 """Does augmentation by diffusion help a predictor? A walk-forward over seeds, backbones and strengths, with controls.
 
 Arms of one backbone differ in its training set alone: the samples as they are; with edits of them beside
-(`models.augmentation.FactorAugmenter`, trained on all assets); and as controls with plain noise of the same size, or
-with themselves, beside. Validation and test samples are never touched.
+(`models.augmentation.FactorAugmenter`, trained on all assets); and as a control with plain noise of the same size
+beside. Networks of all arms see equally many samples, in the same order, and choose their weights at the same steps: of
+a sample and what stands beside it each is drawn half of the time. (Set beside itself, a sample changes nothing, to the
+bit.) Validation and test samples are never touched.
 """
 
 from __future__ import annotations
@@ -59,11 +61,28 @@ class Arm:
         return self.kind if not self.strength else f"{self.kind} {self.strength:g}"
 
 
+@dataclass(frozen=True)
+class TrainingSet:
+    """Windows and labels that a predictor is fitted on.
+
+    Parameters
+    ----------
+    X, more : ndarray, shape (sample, time, factor)
+        The samples, and what stands beside each of them (itself, if nothing does).
+    y : ndarray, shape (sample,)
+        Labels of both.
+    """
+
+    X: np.ndarray
+    more: np.ndarray
+    y: np.ndarray
+
+
 def arms_of(spec: StudySpec) -> list[Arm]:
     """All arms, the one without augmentation first."""
     middle = spec.strengths[len(spec.strengths) // 2]
     edits = [Arm("edit", s) for s in spec.strengths]
-    return [Arm(NONE), *edits, Arm("guided", middle), Arm("noise", middle), Arm(CONTROL)]
+    return [Arm(NONE), *edits, Arm("guided", middle), Arm(CONTROL, middle)]
 
 
 def study(
@@ -143,14 +162,18 @@ def piece(
     augmenter = fit_augmenter(data, spec, own)
     ic: dict[str, pd.Series] = {}
     net: dict[str, pd.Series] = {}
+    sizes: dict[str, float] = {}
     for arm in arms_of(spec):
-        X, y = training_set(arm, data, augmenter, spec, own)
+        samples = training_set(arm, data, augmenter, spec, own)
+        sizes[arm.name] = _size(samples)
         for backbone in spec.backbones:
-            expected = fit_backbone(backbone, (X, y), data.valid, spec, own)(data.test.X)
+            expected = fit_backbone(backbone, samples, data.valid, spec, own)(data.test.X)
             scores, books = judge(panel, spec, cut, data, expected)
             ic |= {f"{backbone}|{arm.name}|{name}": series for name, series in scores.items()}
             net |= {f"{backbone}|{arm.name}|{name}": series for name, series in books.items()}
-    return {"ic": pd.DataFrame(ic), "net": pd.DataFrame(net)}, _learnt(augmenter, data, spec, own)
+    meta = _learnt(augmenter) | {"size": sizes, "assets": len(data.assets)}
+    meta["samples"] = {name: len(getattr(data, name)) for name in ("source", "fit", "valid", "test")}
+    return {"ic": pd.DataFrame(ic), "net": pd.DataFrame(net)}, meta
 
 
 def fit_augmenter(data: FoldData, spec: StudySpec, seed: int) -> FactorAugmenter:
@@ -160,10 +183,8 @@ def fit_augmenter(data: FoldData, spec: StudySpec, seed: int) -> FactorAugmenter
     return augmenter.fit(source.X, source.y, source.sector, source.known)
 
 
-def training_set(
-    arm: Arm, data: FoldData, augmenter: FactorAugmenter, spec: StudySpec, seed: int
-) -> tuple[np.ndarray, np.ndarray]:
-    """Windows and labels that a predictor of this arm is fitted on: those of ``data.fit``, and what goes beside.
+def training_set(arm: Arm, data: FoldData, augmenter: FactorAugmenter, spec: StudySpec, seed: int) -> TrainingSet:
+    """The samples of ``data.fit``, and what this arm puts beside them.
 
     Raises
     ------
@@ -172,14 +193,12 @@ def training_set(
     """
     fit, rng = data.fit, np.random.default_rng([seed, 17])
     match arm.kind:
-        case "none":
-            return fit.X, fit.y
-        case "duplicate":
+        case "none" | "duplicate":
             more = fit.X
         case "edit":
             more = _edited(augmenter, data, arm.strength, rng)
         case "guided":
-            linear = fit_backbone("linear", (fit.X, fit.y), data.valid, spec, seed)
+            linear = fit_backbone("linear", TrainingSet(fit.X, fit.X, fit.y), data.valid, spec, seed)
             losses = (linear(fit.X) - fit.y) ** 2
             more = _edited(augmenter, data, loss_guided(losses, 0.5 * arm.strength, 1.5 * arm.strength), rng)
         case "noise":
@@ -188,7 +207,7 @@ def training_set(
             more = (fit.X + size * rng.standard_normal(fit.X.shape)).astype(np.float32)
         case _:
             raise ConfigError(f"arm {arm.kind!r}: expected none, edit, guided, noise or duplicate")
-    return np.concatenate([fit.X, more]), np.concatenate([fit.y, fit.y])
+    return TrainingSet(fit.X, more, fit.y)
 
 
 def _edited(
@@ -199,14 +218,14 @@ def _edited(
 
 
 def fit_backbone(
-    kind: str, train_on: tuple[np.ndarray, np.ndarray], valid: Samples, spec: StudySpec, seed: int
+    kind: str, samples: TrainingSet, valid: Samples, spec: StudySpec, seed: int
 ) -> Callable[[np.ndarray], np.ndarray]:
     """A fitted predictor, windows (sample, time, factor) -> (sample,)."""
-    X, y = train_on
     if kind == "linear":
-        model = Ridge(alpha=RIDGE * len(y)).fit(X.reshape(len(X), -1).astype(float), y)
+        rows = np.concatenate([samples.X, samples.more]).reshape(2 * len(samples.y), -1).astype(float)
+        model = Ridge(alpha=RIDGE * len(rows)).fit(rows, np.tile(samples.y, 2))
         return lambda windows: np.asarray(model.predict(windows.reshape(len(windows), -1).astype(float)))
-    net = initialised(lambda: _network(kind, X.shape[1], X.shape[2]), seed)
+    net = initialised(lambda: _network(kind, *samples.X.shape[1:]), seed)
     training = TrainingSpec(
         optimizer="adamw",
         lr=spec.lr,
@@ -216,7 +235,8 @@ def fit_backbone(
         max_steps=spec.steps,
         seed=seed,
     )
-    train(net, _tensors(X, y), _squared, training, validation=_tensors(valid.X, valid.y))
+    fit, held = (_tensors(s.X, m, s.y) for s, m in ((samples, samples.more), (valid, valid.X)))
+    train(net, fit, _squared, training, validation=held)
     return lambda windows: _predicted(net, windows)
 
 
@@ -230,12 +250,15 @@ def _network(kind: str, window: int, n_factors: int) -> nn.Module:
 
 
 def _squared(net: nn.Module, batch: tuple[torch.Tensor, ...], generator: torch.Generator) -> torch.Tensor:
-    out: torch.Tensor = ((net(batch[0])[:, 0] - batch[1]) ** 2).mean()
+    """Squared error on each sample or on what stands beside it, drawn evenly."""
+    x, more, y = batch
+    windows = torch.where(torch.rand(len(x), 1, 1, generator=generator) < 0.5, x, more)
+    out: torch.Tensor = ((net(windows)[:, 0] - y) ** 2).mean()
     return out
 
 
-def _tensors(X: np.ndarray, y: np.ndarray) -> TensorSamples:
-    return TensorSamples(torch.from_numpy(np.ascontiguousarray(X)), torch.from_numpy(y.astype(np.float32)))
+def _tensors(X: np.ndarray, more: np.ndarray, y: np.ndarray) -> TensorSamples:
+    return TensorSamples(torch.from_numpy(X), torch.from_numpy(more), torch.from_numpy(y.astype(np.float32)))
 
 
 @torch.no_grad()
@@ -273,12 +296,14 @@ def _books(predictions: pd.DataFrame, fraction: float) -> dict[str, pd.DataFrame
     return {"top": best, "long_short": best - worst}
 
 
-def _learnt(augmenter: FactorAugmenter, data: FoldData, spec: StudySpec, seed: int) -> dict[str, Any]:
-    """What the held-out samples made of the augmenter, and the relative size of its edits."""
-    sizes = {}
-    for strength in spec.strengths:
-        change = _edited(augmenter, data, strength, np.random.default_rng([seed, 17])) - data.fit.X
-        sizes[f"{strength:g}"] = float(np.sqrt((change.astype(float) ** 2).mean() / data.fit.X.astype(float).var()))
+def _size(samples: TrainingSet) -> float:
+    """Root mean square change of what stands beside the samples, in standard deviations of a factor."""
+    change = samples.more.astype(float) - samples.X
+    return float(np.sqrt((change**2).mean() / samples.X.astype(float).var()))
+
+
+def _learnt(augmenter: FactorAugmenter) -> dict[str, Any]:
+    """What the held-out samples made of the augmenter."""
     return {
         "label_share": augmenter.label_share_,
         "sector_share": augmenter.sector_share_,
@@ -286,9 +311,6 @@ def _learnt(augmenter: FactorAugmenter, data: FoldData, spec: StudySpec, seed: i
         "gain": augmenter.gain_,
         "steps": augmenter.training_.steps,
         "knowledge_until": augmenter.knowledge_until_,
-        "edit_size": sizes,
-        "samples": {name: len(getattr(data, name)) for name in ("source", "fit", "valid", "test")},
-        "assets": len(data.assets),
     }
 
 

@@ -76,11 +76,11 @@ class StudySpec:
     features: tuple[str, ...] | None = None
     window: int = 8
     horizon: int = 5
-    target: int = 120
+    target: int = 100
     train_bars: int = 1008
-    test_bars: int = 504
+    test_bars: int = 672
     start: str | None = None
-    steps: int = 200
+    steps: int = 150
     batch_size: int = 512
     lr: float = 1e-3
     valid_fraction: float = 0.15

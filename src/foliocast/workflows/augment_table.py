@@ -12,7 +12,7 @@ from scipy import stats
 from foliocast.stats.bootstrap import stationary_bootstrap
 from foliocast.stats.measures import annual_return
 
-NONE, CONTROL = "none", "duplicate"
+NONE, CONTROL = "none", "noise"
 LEVEL = 0.95
 DRAWS = 2000
 BLOCK = 8.0  # decisions that a block of the bootstrap holds on average
@@ -36,7 +36,7 @@ def summary(pieces: Pieces, horizon: int = 5) -> list[dict[str, Any]]:
     list of dict
         ``backbone``, ``arm``; for each of `MEASURES` its mean over the seeds. ``icir`` is the mean of the rank IC over
         its standard deviation, a decision; returns are annual and after costs. ``against_none`` and
-        ``against_duplicate``: by measure the mean difference of the same seed (``value``), its 95 % t interval over
+        ``against_noise``: by measure the mean difference of the same seed (``value``), its 95 % t interval over
         seeds (``low``, ``high``), and an interval over time of the seeds' mean (``time_low``, ``time_high``) by the
         stationary bootstrap; that of the returns is of their arithmetic mean, annual.
     """
@@ -49,15 +49,16 @@ def summary(pieces: Pieces, horizon: int = 5) -> list[dict[str, Any]]:
     for backbone, arm in names:
         row: dict[str, Any] = {"backbone": backbone, "arm": arm, "seeds": len(seeds), "decisions": len(ic[seeds[0]])}
         row |= {measure: float(figures[backbone, arm][measure].mean()) for measure in MEASURES}
-        for other in (NONE, CONTROL):
-            if arm == other or (backbone, other) not in figures:
+        for kind in (NONE, CONTROL):
+            other = next((a for b, a in names if b == backbone and a.split()[0] == kind), arm)
+            if other == arm:
                 continue
             gap = figures[backbone, arm] - figures[backbone, other]
-            row[f"against_{other}"] = {measure: over_seeds(gap[measure].to_numpy()) for measure in MEASURES}
+            row[f"against_{kind}"] = {measure: over_seeds(gap[measure].to_numpy()) for measure in MEASURES}
             for measure, mine in series[backbone, arm].items():
                 scale, block = (PERIODS, BLOCK * horizon) if measure.endswith("return") else (1.0, BLOCK)
                 interval = _over_time(mine - series[backbone, other][measure], block, scale)
-                row[f"against_{other}"][measure] |= interval
+                row[f"against_{kind}"][measure] |= interval
         rows.append(row)
     return rows
 

@@ -47,7 +47,8 @@ def everything(data: FoldData) -> list[np.ndarray]:
     augmenter = fit_augmenter(data, SPEC, seed=0)
     out = [augmenter.mean_, augmenter.label_edges_, *(p.detach().numpy() for p in augmenter.denoiser_.parameters())]
     for arm in (Arm("none"), Arm("edit", 0.4), Arm("guided", 0.4), Arm("noise", 0.4), Arm("duplicate")):
-        out += training_set(arm, data, augmenter, SPEC, seed=0)
+        samples = training_set(arm, data, augmenter, SPEC, seed=0)
+        out += [samples.X, samples.more, samples.y]
     return out
 
 
@@ -103,12 +104,11 @@ def test_only_the_training_set_grows(market: Panel) -> None:
     _, data = prepared(market)
     augmenter = fit_augmenter(data, SPEC, 0)
     before = data.valid.X.copy(), data.test.X.copy()
-    X, y = training_set(Arm("edit", 0.4), data, augmenter, SPEC, seed=0)
-    n = len(data.fit.y)
-    assert len(X) == len(y) == 2 * n
-    assert np.array_equal(X[:n], data.fit.X)
-    assert np.array_equal(y[n:], data.fit.y)
+    samples = training_set(Arm("edit", 0.4), data, augmenter, SPEC, seed=0)
+    assert len(samples.X) == len(samples.more) == len(samples.y) == len(data.fit)
+    assert np.array_equal(samples.X, data.fit.X)
+    assert np.array_equal(samples.y, data.fit.y)
     assert np.array_equal(data.valid.X, before[0])
     assert np.array_equal(data.test.X, before[1])
     known = {row.tobytes() for part in (data.valid, data.test) for row in part.X}
-    assert not known & {row.tobytes() for row in X}
+    assert not known & {row.tobytes() for part in (samples.X, samples.more) for row in part}
