@@ -26,6 +26,7 @@ class MinimumTail:
         return pd.Series((worst == worst.max()).astype(float), index=list(scenarios.assets))
 
 
+SMALL: dict[str, Any] = {"window": 3, "hidden": 4, "segment": 20, "stride": 40, "epochs": 1, "past": 30}
 STRATEGIES: dict[str, Callable[[], Any]] = {
     "equal_weight": lambda: fc.EqualWeight(rebalance=7),
     "buy_and_hold": fc.BuyAndHold,
@@ -38,6 +39,10 @@ STRATEGIES: dict[str, Callable[[], Any]] = {
     "scenario": lambda: fc.ScenarioStrategy(
         fc.BlockBootstrap(), MinimumTail(), horizon=5, n_scenarios=50, rebalance=7, window=60
     ),
+    "allocator": lambda: fc.EndToEndAllocator(**SMALL),
+    "allocator_band": lambda: fc.EndToEndAllocator(**SMALL, head="sparsemax", trading="band", encoder="lstm"),
+    "allocator_free": lambda: fc.EndToEndAllocator(**SMALL, head="long_short", uses_holdings=False),
+    "allocator_programme": lambda: fc.EndToEndAllocator(**SMALL, head="mean_variance", trading="partial"),
 }
 TRAIN, CUT = 200, 230
 
@@ -82,7 +87,11 @@ def test_decide_many_equals_decide_row_by_row(strategy: Any, market: str, gaps: 
     assert many.index.equals(times)
     assert list(many.columns) == list(panel.assets)
     previous: pd.Series | None = None
-    for time in times:
+    close = panel.close()
+    for before, time in zip(times.insert(0, times[0]), times):
+        if previous is not None:  # holdings drift with prices, as an account's do
+            grown = previous * (close.loc[time] / close.loc[before]).fillna(1.0)
+            previous = grown / (1.0 - previous.sum() + grown.sum())
         one = model.decide(panel.asof(time), previous)
         row = many.loc[time]
         if one is None:
