@@ -82,9 +82,26 @@ def simulate(
         The model has seen data after the panel's last bar.
     """
     chosen = panel if assets is None else panel.select(assets)
-    recent = chosen.rows(max(0, len(chosen) - train - 1), len(chosen))
-    Condition.parse(given, recent.assets, horizon)  # a bad condition should not cost a fit
-    fitted = _fitted(model, recent, seed)
+    Condition.parse(given, chosen.assets, horizon)  # a bad condition should not cost a fit
+    return draw(*prepare(chosen, model, seed, train), horizon, n, given, seed)
+
+
+def prepare(panel: Panel, model: str | ScenarioModel, seed: int = 0, train: int = 2520) -> tuple[ScenarioModel, Panel]:
+    """A model ready to draw, and the last ``train`` bars of the panel, from whose end it draws."""
+    recent = panel.rows(max(0, len(panel) - train - 1), len(panel))
+    return _fitted(model, recent, seed), recent
+
+
+def draw(
+    fitted: ScenarioModel, recent: Panel, horizon: int, n: int, given: Given | None = None, seed: int = 0
+) -> ScenarioSet:
+    """Scenarios from the end of a panel, by a model that is ready.
+
+    Raises
+    ------
+    LookAheadError
+        The model has seen data after the panel's last bar.
+    """
     scenarios = fitted.simulate(recent, horizon, n, given=given, random_state=seed)  # type: ignore[arg-type]
     if scenarios.knowledge_until is not None and scenarios.as_of is not None:
         known, now = pd.Timestamp(scenarios.knowledge_until), pd.Timestamp(scenarios.as_of)

@@ -10,12 +10,12 @@ import numpy as np
 import pandas as pd
 
 from foliocast.core.belief import ScenarioSet
-from foliocast.core.conditions import Given
+from foliocast.core.conditions import Condition, Given
 from foliocast.core.errors import ConfigError
 from foliocast.core.panel import Panel
 from foliocast.explain.decompose import decompose_risk
 from foliocast.scenarios import stress as shocks
-from foliocast.workflows.simulate import simulate
+from foliocast.workflows.simulate import draw, prepare
 
 
 @dataclass(frozen=True)
@@ -40,7 +40,7 @@ class StressSpec:
     episodes : mapping of name to (first, last) date, optional
     """
 
-    models: tuple[str, ...] = ("fhs", "t-copula", "bootstrap")
+    models: tuple[str, ...] = ("diffusion", "fhs", "t-copula")
     horizon: int = 10
     n: int = 5000
     given: Given | None = None
@@ -142,14 +142,16 @@ def stress(panel: Panel, weights: Mapping[str, float] | pd.Series, spec: StressS
     outlooks: dict[tuple[str, str], shocks.Outlook] = {}
     event, components, backwards = {}, {}, {}
     first: ScenarioSet | None = None
+    Condition.parse(spec.given, chosen.assets, spec.horizon)  # a bad condition should not cost a fit
     for name in spec.models:
-        free = simulate(chosen, name, None, spec.horizon, spec.n, None, spec.seed)
+        fitted, recent = prepare(chosen, name, spec.seed)
+        free = draw(fitted, recent, spec.horizon, spec.n, None, spec.seed)
         first = free if first is None else first
         outlooks[(name, "none")] = shocks.monte_carlo(free, held, spec.level)
         components[name] = decompose_risk(held, free, spec.level)
         backwards[name] = shocks.reverse(free, held, spec.loss)
         if spec.given:
-            told = simulate(chosen, name, None, spec.horizon, spec.n, spec.given, spec.seed)
+            told = draw(fitted, recent, spec.horizon, spec.n, spec.given, spec.seed)
             outlooks[(name, "given")] = shocks.monte_carlo(told, held, spec.level)
             event[name] = shocks.compare(told, free, held)
     if first is None:

@@ -7,6 +7,7 @@ import json
 import pytest
 
 import foliocast as fc
+from foliocast.apps.cli.stress import box
 from foliocast.core.errors import ConfigError, DataError
 from foliocast.workflows.stress import StressSpec, stress
 from markets import make_panel
@@ -51,3 +52,12 @@ def test_empty_books_and_strangers_are_refused() -> None:
         stress(panel, {"ZZZ": 1.0})
     with pytest.raises(ConfigError, match="at least one"):
         fc.stress(panel, {"A0": 1.0}, StressSpec(models=()))
+
+
+def test_every_model_is_shown_on_one_scale() -> None:
+    quantiles = {0.01: -0.3, 0.05: -0.2, 0.25: -0.1, 0.5: 0.0, 0.75: 0.1, 0.95: 0.2, 0.99: 0.3}
+    assert box(quantiles, -0.3, 0.3, 7) == "·─█┃█─·"
+    lower = box({q: v / 3 - 0.2 for q, v in quantiles.items()}, -0.3, 0.3, 61)
+    assert len(lower) == 31
+    assert lower.endswith("│")  # zero is where it is, whatever the model
+    assert lower.index("┃") == 10

@@ -32,7 +32,7 @@ def stress(
     horizon: Annotated[int, typer.Option(min=1, max=2520, help="Bars ahead.")] = 10,
     models: Annotated[
         str, typer.Option("--models", "-m", help="Scenario models, side by side.")
-    ] = "fhs,t-copula,bootstrap",
+    ] = "diffusion,fhs,t-copula",
     n: Annotated[int, typer.Option("--n", "-n", min=100, max=200_000, help="Scenarios a model.")] = 5000,
     loss: Annotated[float, typer.Option(min=0.001, max=0.99, help="Reverse stress: find what loses this much.")] = 0.1,
     level: Annotated[float, typer.Option(min=0.5, max=0.999, help="Level of VaR and CVaR.")] = 0.95,
@@ -63,6 +63,7 @@ def stress(
     screen = console(as_json)
     for table in _tables(report, horizon, level):
         screen.print(table)
+    screen.print(_picture(report, horizon))
     if report.notice:
         screen.print(f"[yellow]{report.notice}[/yellow]")
     return report.to_dict()
@@ -105,6 +106,45 @@ def _tables(report: Any, horizon: int, level: float) -> list[Any]:
         parts = [_percent(report.components[name].loc[asset, "component_cvar"]) for name in names]
         risk.add_row(str(asset), _percent(first["weight"]), *parts)
     return [past, ahead, risk]
+
+
+def _picture(report: Any, horizon: int, width: int = 52) -> Any:
+    """What each model makes of the portfolio, as boxes on one scale."""
+    from rich.table import Table
+
+    rows = {key: {float(q): value for q, value in o.quantiles.items()} for key, o in report.outlooks.items()}
+    low = min(min(values.values()) for values in rows.values())
+    high = max(max(values.values()) for values in rows.values())
+    drawn = Table("model", "event", f"{low:+.1%}{f'{high:+.1%}':>{width - len(f'{low:+.1%}')}}", title_justify="left")
+    ends = rows[next(iter(rows))]
+    drawn.title = f"Return over {horizon} bars: dots {min(ends):.0%}-{max(ends):.0%}, dashes 5-95%, block 25-75%"
+    for (model, event), values in rows.items():
+        drawn.add_row(model, event, box(values, low, high, width))
+    return drawn
+
+
+def box(quantiles: dict[float, float], low: float, high: float, width: int = 52) -> str:
+    """Quantiles as one line of characters: dots to the extremes, dashes 5-95 %, a block for the quarters.
+
+    Parameters
+    ----------
+    quantiles : mapping of level to value
+        With 0.05, 0.25, 0.5, 0.75 and 0.95; the smallest and largest level are the ends of the dots.
+    low, high : float
+        Ends of the scale.
+    """
+    span = max(high - low, 1e-12)
+
+    def at(level: float) -> int:
+        return round((quantiles[level] - low) / span * (width - 1))
+
+    line = [" "] * width
+    if low < 0 < high:
+        line[round(-low / span * (width - 1))] = "│"
+    for first, last, mark in ((min(quantiles), max(quantiles), "·"), (0.05, 0.95, "─"), (0.25, 0.75, "█")):
+        line[at(first) : at(last) + 1] = mark * (at(last) + 1 - at(first))
+    line[at(0.5)] = "┃"
+    return "".join(line).rstrip()
 
 
 def _percent(value: float) -> str:
