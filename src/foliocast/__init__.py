@@ -27,6 +27,7 @@ _PUBLIC = {
     "PositionPipeline": "foliocast.portfolio.sizing",
     "SignalStrategy": "foliocast.portfolio.sizing",
     "ScenarioStrategy": "foliocast.portfolio.policies",
+    "ForecastStrategy": "foliocast.portfolio.forecasts",
     "EqualWeight": "foliocast.portfolio.baselines",
     "BuyAndHold": "foliocast.portfolio.baselines",
     "InverseVolatility": "foliocast.portfolio.baselines",

@@ -37,6 +37,7 @@ EXEMPT: dict[tuple[str, str], str] = {}
 EXAMPLES: dict[str, dict[str, Any]] = {
     "SignalStrategy": {"forecaster": NaiveForecaster()},
     "ScenarioStrategy": {"model": BlockBootstrap(), "policy": Optimized()},
+    "ForecastStrategy": {"forecaster": NaiveForecaster(), "policy": Optimized()},
     "VolatilityTarget": {"policy": Optimized()},
     "SkfolioPolicy": {"estimator": SkfolioInverseVolatility()},
 }

@@ -39,6 +39,9 @@ STRATEGIES: dict[str, Callable[[], Any]] = {
     "scenario": lambda: fc.ScenarioStrategy(
         fc.BlockBootstrap(), MinimumTail(), horizon=5, n_scenarios=50, rebalance=7, window=60
     ),
+    "forecast": lambda: fc.ForecastStrategy(
+        LinearForecaster(n_paths=50, volatility="ewma"), MinimumTail(), horizon=2, rebalance=7, shrink=0.5
+    ),
     "allocator": lambda: fc.EndToEndAllocator(**SMALL),
     "allocator_band": lambda: fc.EndToEndAllocator(**SMALL, head="sparsemax", trading="band", encoder="lstm"),
     "allocator_free": lambda: fc.EndToEndAllocator(**SMALL, head="long_short", uses_holdings=False),
