@@ -243,10 +243,8 @@ def fit_backbone(
 def _network(kind: str, window: int, n_factors: int) -> nn.Module:
     if kind == "lstm":
         return LSTMNet(n_factors, 32, 2)
-    if kind == "transformer":
-        patch = max(1, window // 2)
-        return PatchTransformer(n_factors, window, patch, max(1, patch // 2), width=16, layers=2, heads=2)
-    raise ConfigError(f"backbone {kind!r}: expected linear, lstm or transformer")
+    patch = max(1, window // 2)
+    return PatchTransformer(n_factors, window, patch, max(1, patch // 2), width=16, layers=2, heads=2)
 
 
 def _squared(net: nn.Module, batch: tuple[torch.Tensor, ...], generator: torch.Generator) -> torch.Tensor:

@@ -22,6 +22,7 @@ from foliocast.models.training import TrainingSpec
 
 REACH = 4.0  # cross-sectional deviations beyond which factors and labels are cut
 FEWEST = 3  # assets in a cross-section
+BACKBONES = ("linear", "lstm", "transformer")
 FACTORS = (
     "log_return",
     "log_range",
@@ -71,7 +72,7 @@ class StudySpec:
     """
 
     strengths: tuple[float, ...] = (0.15, 0.35, 0.6)
-    backbones: tuple[str, ...] = ("linear", "lstm", "transformer")
+    backbones: tuple[str, ...] = BACKBONES
     seeds: int = 5
     features: tuple[str, ...] | None = None
     window: int = 8
@@ -92,6 +93,9 @@ class StudySpec:
     def __post_init__(self) -> None:
         if not self.strengths or not all(0 < s <= 1 for s in self.strengths):
             raise ConfigError(f"strengths = {self.strengths}: expected shares of the schedule above 0 and up to 1")
+        strange = [name for name in self.backbones if name not in BACKBONES]
+        if strange or not self.backbones:
+            raise ConfigError(f"backbones = {list(self.backbones)}: expected some of {', '.join(BACKBONES)}")
         if min(self.seeds, self.window, self.horizon, self.target, self.steps) < 1 or self.train_bars < 50:
             raise ConfigError("seeds, window, horizon, target and steps must be positive, train_bars at least 50")
         if not 0 < self.valid_fraction < 0.5 or not 0 < self.fraction <= 0.5:
