@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from foliocast.core.errors import ConfigError
 from foliocast.features.windows import Windows
+from foliocast.models.attention import EncoderBlock
 from foliocast.models.heads import head_of
 from foliocast.models.network import NetworkForecaster
 from foliocast.models.transformer import check_patches
@@ -35,9 +36,9 @@ class CrossAssetNet(nn.Module):
         self.tokens = (window - patch) // stride + 1
         self.embed = nn.Linear(patch * features, width)
         self.position = nn.Parameter(0.02 * torch.randn(self.tokens, width))
-        self.time = nn.ModuleList(_layer(width, heads) for _ in range(layers))
+        self.time = nn.ModuleList(EncoderBlock(width, heads) for _ in range(layers))
         self.summary = nn.Linear(self.tokens * width, width)
-        self.across = nn.ModuleList(_layer(width, heads) for _ in range(across))
+        self.across = nn.ModuleList(EncoderBlock(width, heads) for _ in range(across))
         self.norm = nn.LayerNorm(width)
         self.head = nn.Linear(width, out)
 
@@ -51,12 +52,8 @@ class CrossAssetNet(nn.Module):
             hidden = layer(hidden)
         tokens = self.summary(hidden.reshape(dates, assets, -1))
         for layer in self.across:
-            tokens = layer(tokens, src_key_padding_mask=~present)
+            tokens = layer(tokens, present)
         return self.head(self.norm(tokens)).float()
-
-
-def _layer(width: int, heads: int) -> nn.Module:
-    return nn.TransformerEncoderLayer(width, heads, 2 * width, dropout=0.0, batch_first=True, norm_first=True)
 
 
 @dataclass(kw_only=True, eq=False, repr=False)

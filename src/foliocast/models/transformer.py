@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from foliocast.core.errors import ConfigError
+from foliocast.models.attention import EncoderBlock
 from foliocast.models.heads import head_of
 from foliocast.models.network import NetworkForecaster
 
@@ -36,8 +37,7 @@ class PatchTransformer(nn.Module):
         self.tokens = (window - patch) // stride + 1
         self.embed = nn.Linear(patch, width)
         self.position = nn.Parameter(0.02 * torch.randn(self.tokens, width))
-        layer = nn.TransformerEncoderLayer(width, heads, 2 * width, dropout=0.0, batch_first=True, norm_first=True)
-        self.encoder = nn.TransformerEncoder(layer, layers, norm=nn.LayerNorm(width), enable_nested_tensor=False)
+        self.encoder = nn.Sequential(*(EncoderBlock(width, heads) for _ in range(layers)), nn.LayerNorm(width))
         self.head = nn.Linear(n_features * self.tokens * width, outputs)
 
     def forward(self, x: Tensor) -> Tensor:

@@ -40,17 +40,20 @@ FEATURES = (
     "intraday",
     "close_in_range",
 )
-_NET = {"cross_section": True, "volatility": "ewma", "window": 20, "batch_size": 512, "max_steps": 400, "lr": 1e-3}
+_NET = {"cross_section": True, "volatility": "ewma", "window": 20, "batch_size": 512, "max_steps": 200, "lr": 3e-3}
+_LSTM = {**_NET, "hidden": 32, "layers": 1}
+_DATES = {"batch_size": 4, "max_steps": 100}  # a batch of dates holds all their assets
 # the forecasters of the table: small and bounded in steps, so that twenty years of 500 stocks take minutes
 DEFAULTS: dict[str, dict[str, Any]] = {
     REFERENCE: {"type": "LinearForecaster", "cross_section": True, "volatility": "ewma"},
+    "linear, 5-bar label": {"type": "LinearForecaster", "cross_section": True, "volatility": "ewma", "ahead": 5},
     "trees": {"type": "TreesForecaster", "cross_section": True, "volatility": "ewma", "min_samples": 1000},
-    "lstm": {"type": "LSTMForecaster", **_NET},
-    "lstm, ranking loss": {"type": "LSTMForecaster", **_NET, "batch_size": 4, "rank_weight": 1.0},
-    "attention_lstm": {"type": "AttentionLSTM", **_NET, "hidden": 32},
-    "transformer": {"type": "TransformerForecaster", **_NET, "patch": 5, "stride": 5, "width": 16, "layers": 1},
-    "cross_asset": {"type": "CrossAssetTransformer", **_NET, "batch_size": 4},
-    "cross_asset, ranking loss": {"type": "CrossAssetTransformer", **_NET, "batch_size": 4, "rank_weight": 1.0},
+    "lstm": {"type": "LSTMForecaster", **_LSTM},
+    "lstm, ranking loss": {"type": "LSTMForecaster", **_LSTM, **_DATES, "rank_weight": 1.0},
+    "attention_lstm": {"type": "AttentionLSTM", **_LSTM},
+    "transformer": {"type": "TransformerForecaster", **_NET, "patch": 10, "stride": 10, "width": 16, "layers": 1},
+    "cross_asset": {"type": "CrossAssetTransformer", **_NET, **_DATES},
+    "cross_asset, ranking loss": {"type": "CrossAssetTransformer", **_NET, **_DATES, "rank_weight": 1.0},
     "mean": {"type": "NaiveForecaster", "kind": "mean", "volatility": "ewma"},
     "last": {"type": "NaiveForecaster", "kind": "last", "volatility": "ewma"},
 }
@@ -61,7 +64,7 @@ class RankConfig(Table):
 
     seed: int = 0
     data: DataConfig = Field(default_factory=DataConfig)
-    schedule: ScheduleConfig = ScheduleConfig(train=1008, test=504)
+    schedule: ScheduleConfig = ScheduleConfig(train=1008, test=1008)
     horizons: tuple[int, ...] = (1, 5)
     models: dict[str, dict[str, Any]] = Field(default_factory=dict)
 
@@ -81,10 +84,10 @@ def load_rank_config(path: str | Path) -> RankConfig:
 
 @dataclass(frozen=True)
 class RankTask:
-    """One model, horizon and fold; holds the rows it may see and no others."""
+    """One model and fold; holds the rows it may see and no others (the outcomes of its last days among them)."""
 
     name: str
-    horizon: int
+    horizons: tuple[int, ...]
     forecaster: Any
     panel: Panel
     fold: Fold
@@ -137,11 +140,11 @@ def rank_table(
     Parameters
     ----------
     models : mapping of name to forecaster
-        Unfitted; cloned for each fold. One with a parameter ``ahead`` is fitted for each horizon.
+        Unfitted; cloned for each fold. Each is judged at every horizon by the same predictions.
     panel : Panel
         Only members of its universe are ranked.
     schedule : WalkForward, optional
-        Default: four years of training, refitted every two years.
+        Default: four years of training, refitted every four years.
     horizons : sequence of int
         Bars over which the realised return is taken (close to close, compounded).
     seed : int
@@ -161,17 +164,18 @@ def rank_table(
         raise ConfigError(
             f"{len(models)} models and horizons {tuple(horizons)}: name a model and horizons of 1 or more"
         )
-    folds = (schedule or WalkForward(1008, 504)).folds(len(panel))
+    folds = (schedule or WalkForward(1008, 1008)).folds(len(panel))
     tasks = [task for fold in folds for task in _tasks(models, panel, fold, horizons, seed, fold is folds[-1])]
     parts: dict[tuple[str, int], list[pd.Series]] = {}
-    audits: dict[tuple[str, int], bool] = {}
-    for task, (daily, passed) in zip(tasks, run_tasks(_run, tasks)):
-        parts.setdefault((task.name, task.horizon), []).append(daily)
-        audits[task.name, task.horizon] = audits.get((task.name, task.horizon), True) and passed
-    daily = {key: pd.concat(found) for key, found in parts.items()}
-    if all(series.notna().sum() < 3 for series in daily.values()):
+    audits: dict[str, bool] = {}
+    for task, (found, passed) in zip(tasks, run_tasks(_run, tasks)):
+        for horizon, daily in found.items():
+            parts.setdefault((task.name, horizon), []).append(daily)
+        audits[task.name] = audits.get(task.name, True) and passed
+    whole = {key: pd.concat(found) for key, found in parts.items()}
+    if all(series.notna().sum() < 3 for series in whole.values()):
         raise HistoryError(f"'{panel.name}' has no day with three members and their returns: nothing can be ranked")
-    return RankCard(_table(daily, audits, panel), daily)
+    return RankCard(_table(whole, audits, panel), whole)
 
 
 def _tasks(
@@ -187,32 +191,36 @@ def _tasks(
         (fold.train[0] - begin, fold.train[1] - begin),
         (fold.test[0] - begin, fold.test[1] - begin),
     )
+    own = int(np.random.SeedSequence([seed, fold.number]).generate_state(1)[0])
     out = []
     for name, model in models.items():
-        for horizon in horizons:
-            twin = clone(model)
-            wishes = {
-                "ahead": horizon,
-                "random_state": int(np.random.SeedSequence([seed, fold.number]).generate_state(1)[0]),
-            }
-            twin.set_params(**{key: value for key, value in wishes.items() if key in twin.get_params()})
-            out.append(RankTask(name, horizon, twin, rows, local, last))
+        twin = clone(model)
+        if "random_state" in twin.get_params():
+            twin.set_params(random_state=own)
+        out.append(RankTask(name, tuple(horizons), twin, rows, local, last))
     return out
 
 
-def _run(task: RankTask) -> tuple[pd.Series, bool]:
-    """Rank correlation of each test day, and whether a rewritten future left the predictions alone."""
+def _run(task: RankTask) -> tuple[dict[int, pd.Series], bool]:
+    """Rank correlation of each test day by horizon, and whether a rewritten future left the predictions alone."""
     panel, (low, high) = task.panel, task.fold.test
     fitted = task.forecaster.fit(panel.rows(*task.fold.train))
     known = panel.rows(0, high)
     predicted = fitted.predict(known, known.times[low:])
+    found = {}
+    for horizon in task.horizons:
+        realised = pd.DataFrame(_outcomes(panel, low, high, horizon), predicted.index, predicted.columns)
+        found[horizon] = rank_ic(predicted, realised)
+    return found, not task.audited or _unmoved(fitted, known, predicted, low)
+
+
+def _outcomes(panel: Panel, low: int, high: int, horizon: int) -> np.ndarray:
+    """Return of the members over the bars that follow each of these rows, (time, asset); NaN beyond the panel."""
     close = panel.array("close")
-    outcome = np.full((high - low, panel.shape[1]), np.nan)
-    days = max(0, min(high, len(panel) - task.horizon) - low)
-    outcome[:days] = close[low + task.horizon : low + task.horizon + days] / close[low : low + days] - 1.0
-    outcome[~panel.universe.mask[low:high]] = np.nan
-    realised = pd.DataFrame(outcome, index=predicted.index, columns=predicted.columns)
-    return rank_ic(predicted, realised), not task.audited or _unmoved(fitted, known, predicted, low)
+    out = np.full((high - low, panel.shape[1]), np.nan)
+    days = max(0, min(high, len(panel) - horizon) - low)
+    out[:days] = close[low + horizon : low + horizon + days] / close[low : low + days] - 1.0
+    return np.where(panel.universe.mask[low:high], out, np.nan)
 
 
 def _unmoved(fitted: Any, panel: Panel, predicted: pd.DataFrame, low: int) -> bool:
@@ -227,31 +235,28 @@ def _unmoved(fitted: Any, panel: Panel, predicted: pd.DataFrame, low: int) -> bo
     return bool(again.to_numpy().tobytes() == predicted.loc[days].to_numpy().tobytes())
 
 
-def _table(
-    daily: Mapping[tuple[str, int], pd.Series], audits: Mapping[tuple[str, int], bool], panel: Panel
-) -> pd.DataFrame:
+def _table(daily: Mapping[tuple[str, int], pd.Series], audits: Mapping[str, bool], panel: Panel) -> pd.DataFrame:
     rows = []
     for (name, horizon), series in daily.items():
-        lags = max(horizon - 1, int(4 * (len(series) / 100) ** (2 / 9)))
-        ic, found = series.dropna(), daily.get((REFERENCE, horizon))
-        row: dict[str, Any] = {
-            "model": name,
-            "horizon": horizon,
-            "rank_ic": float(ic.mean()) if len(ic) else float("nan"),
-        }
-        row |= {"standard_error": mean_error(ic, lags) if len(ic) > 1 else float("nan")}
-        row |= {
-            "icir": float(ic.mean() / ic.std()) if len(ic) > 2 else float("nan"),
-            "positive": float((ic > 0).mean()),
-        }
-        row |= {
-            "days": len(ic),
-            "assets": int(np.median(panel.universe.mask[panel.times.get_indexer(series.index)].sum(1))),
-        }
-        gap = (series - found).dropna() if found is not None and name != REFERENCE else pd.Series(dtype=float)
-        row["beyond_linear"] = float(gap.mean()) if len(gap) > 1 else None
-        row["beyond_linear_error"] = mean_error(gap, lags) if len(gap) > 1 else None
-        passed = audits[name, horizon]
-        row["audit"] = "FAILED" if not passed else "passed, but look twice" if row["rank_ic"] > SUSPICIOUS else "passed"
-        rows.append(row)
+        other = daily.get((REFERENCE, horizon)) if name != REFERENCE else None
+        counts = panel.universe.mask[panel.times.get_indexer(series.index)].sum(axis=1)
+        row = {"model": name, "horizon": horizon, **_figures(series, other, horizon), "assets": int(np.median(counts))}
+        looks = "passed, but look twice" if row["rank_ic"] > SUSPICIOUS else "passed"
+        rows.append({**row, "audit": looks if audits[name] else "FAILED"})
     return pd.DataFrame(rows).sort_values(["horizon", "rank_ic"], ascending=[True, False], ignore_index=True)
+
+
+def _figures(series: pd.Series, other: pd.Series | None, horizon: int) -> dict[str, Any]:
+    """Mean, error and the like of daily rank correlations, and the same of their difference to the other's."""
+    lags = max(horizon - 1, int(4 * (len(series) / 100) ** (2 / 9)))
+    ic = series.dropna()
+    gap = pd.Series(dtype=float) if other is None else (series - other).dropna()
+    return {
+        "rank_ic": float(ic.mean()) if len(ic) else float("nan"),
+        "standard_error": mean_error(ic, lags) if len(ic) > 1 else float("nan"),
+        "icir": float(ic.mean() / ic.std()) if len(ic) > 2 else float("nan"),
+        "positive": float((ic > 0).mean()),
+        "days": len(ic),
+        "beyond_linear": float(gap.mean()) if len(gap) > 1 else None,
+        "beyond_linear_error": mean_error(gap, lags) if len(gap) > 1 else None,
+    }

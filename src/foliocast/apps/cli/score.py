@@ -38,7 +38,7 @@ def score(
     ] = None,
     horizons: Annotated[str, typer.Option(help="Bars ahead, with commas.")] = "1,5",
     train: Annotated[int, typer.Option(help="Bars that a model is fitted on.", min=60)] = 1008,
-    test: Annotated[int, typer.Option(help="Bars between refits.", min=1)] = 504,
+    test: Annotated[int, typer.Option(help="Bars between refits.", min=1)] = 1008,
     out: Out = None,
     seed: Seed = None,
     jobs: Jobs = 0,
@@ -61,7 +61,7 @@ def score(
     _, panel = load_data(chosen.data)
     made = _only(work.make_models(chosen.models, panel), models)
     schedule = WalkForward(**chosen.schedule.model_dump())
-    total = len(made) * len(chosen.horizons) * len(schedule.folds(len(panel)))
+    total = len(made) * len(schedule.folds(len(panel)))
     with progress(as_json) as report:
         compute = Compute(jobs, on_done=lambda done: report("fits", done, total))
         card = work.rank_table(made, panel, schedule, chosen.horizons, chosen.seed, compute)
