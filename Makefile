@@ -13,7 +13,7 @@ export MKL_NUM_THREADS ?= 1
 export HF_HUB_OFFLINE ?= 1
 export MLFLOW_DISABLE_TELEMETRY ?= true
 
-.PHONY: help demo test check format bench docs audit clean constraints
+.PHONY: help demo test check format bench docs screenshots audit clean constraints
 
 help: ## list the targets
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 14
@@ -52,6 +52,11 @@ bench: $(VENV)/.dev ## timings as ratios against peers, each pair in one run
 
 docs: $(VENV)/.dev ## run every code block of the documentation
 	$(BIN)/python -m pytest tests/house/test_docs.py
+
+screenshots: $(VENV)/.dev ## drive every page of the dashboard in a headless Chromium (pictures in screenshots/)
+	@test -x $(VENV)/shots/bin/python || $(BIN)/uv venv -q --python $(BIN)/python $(VENV)/shots
+	@$(BIN)/uv pip install -q --python $(VENV)/shots/bin/python 'playwright>=1.49'
+	$(VENV)/shots/bin/python scripts/screenshots.py --app $(BIN)/foliocast --out screenshots
 
 constraints: $(VENV)/.dev ## renew the exact versions in constraints.txt
 	$(BIN)/uv pip compile --quiet --no-header --no-annotate --python-version 3.11 --all-extras pyproject.toml \

@@ -87,6 +87,11 @@ def attention(panel: Panel, ticker: str, model: str = "attention_lstm", bars: in
     return table.xs(ticker, level="asset")
 
 
+def attends(panel: Panel, model: str, seed: int = 0) -> bool:
+    """Whether a forecaster can show where it looked."""
+    return hasattr(fitted_model(panel, model, seed), "attention")
+
+
 def card(panel: Panel, model: str, seed: int = 0) -> dict[str, Any]:
     """What there is to know of a forecaster fitted on this panel, in plain words and numbers."""
     fitted = fitted_model(panel, model, seed)

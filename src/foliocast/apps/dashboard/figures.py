@@ -292,8 +292,8 @@ def bars(values: pd.Series, title: str = "", low: Any = None, high: Any = None) 
             orientation="h",
             marker_color=colours,
             error_x=error,
-            text=[f"{v:+.1%}" for v in values],
-            textposition="outside" if low is None else "inside",
+            text=[f"{v:+.1%}" for v in values] if low is None else None,
+            textposition="outside" if low is None else "none",
             cliponaxis=False,
             hovertemplate="%{y}: %{x:.2%}<extra></extra>",
         )

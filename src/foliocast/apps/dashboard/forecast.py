@@ -104,17 +104,16 @@ def _future(source: str, ticker: str, days: int, model: str, history: int) -> No
         _table(table)
     with st.expander("Model card"), told():
         _card(source, model)
-    if model == "attention_lstm":
+    if _attends(source, model):
         st.subheader("Where it looked")
         _attention(source, ticker, model)
 
 
 def _table(table: pd.DataFrame) -> None:
     price, share = st.column_config.NumberColumn(format="%.2f"), st.column_config.NumberColumn(format="percent")
-    shown = table[[c for c in ("date", "day", "price", "return", "low_95", "high_95") if c in table]]
-    titles = {"low_95": "low 95 %", "high_95": "high 95 %"}
-    config = dict.fromkeys(("price", "low 95 %", "high 95 %"), price) | {"return": share}
-    st.dataframe(shown.rename(columns=titles), hide_index=True, height=340, column_config=config)
+    shown = table[["date", "day", "price", "return"]]
+    height = min(340, 37 + 35 * len(shown))
+    st.dataframe(shown, hide_index=True, height=height, column_config={"price": price, "return": share})
     st.download_button(
         "Download CSV",
         table.to_csv(index=False),
@@ -137,6 +136,13 @@ def _card(source: str, model: str) -> None:
     settings = card.pop("settings")
     st.markdown("\n".join(f"- {key}: **{value}**" for key, value in card.items()))
     st.caption("Settings: " + ", ".join(f"{k} = {v}" for k, v in settings.items()))
+
+
+@st.cache_data(show_spinner=False, max_entries=64)
+def _attends(source: str, model: str) -> bool:
+    from foliocast.workflows.quote import attends
+
+    return attends(panel(source), model)
 
 
 @st.cache_data(show_spinner="Reading attention ...", max_entries=64)

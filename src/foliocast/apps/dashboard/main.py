@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import threading
 import time
@@ -74,6 +75,8 @@ def warm() -> threading.Thread:
         for name in (module for entries in PAGES.values() for module, _, _ in entries):
             importlib.import_module(f"foliocast.apps.dashboard.{name}")
             time.sleep(0.05)
+        gc.collect()
+        gc.freeze()  # what is imported stays: Streamlit collects garbage after every run, which took longer than the run
 
     thread = threading.Thread(target=load, daemon=True, name="warm")
     thread.start()
