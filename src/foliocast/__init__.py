@@ -30,6 +30,7 @@ _PUBLIC = {
     "ForecastStrategy": "foliocast.portfolio.forecasts",
     "EqualWeight": "foliocast.portfolio.baselines",
     "BuyAndHold": "foliocast.portfolio.baselines",
+    "FixedWeights": "foliocast.portfolio.fixed",
     "InverseVolatility": "foliocast.portfolio.baselines",
     "MinimumVariance": "foliocast.portfolio.baselines",
     "MeanVariance": "foliocast.portfolio.baselines",

@@ -39,6 +39,7 @@ EXAMPLES: dict[str, dict[str, Any]] = {
     "ScenarioStrategy": {"model": BlockBootstrap(), "policy": Optimized()},
     "ForecastStrategy": {"forecaster": NaiveForecaster(), "policy": Optimized()},
     "VolatilityTarget": {"policy": Optimized()},
+    "FixedWeights": {"weights": {"A": 1.0}},
     "SkfolioPolicy": {"estimator": SkfolioInverseVolatility()},
 }
 for _name in EXAMPLES:

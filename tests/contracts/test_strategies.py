@@ -30,6 +30,7 @@ SMALL: dict[str, Any] = {"window": 3, "hidden": 4, "segment": 20, "stride": 40, 
 STRATEGIES: dict[str, Callable[[], Any]] = {
     "equal_weight": lambda: fc.EqualWeight(rebalance=7),
     "buy_and_hold": fc.BuyAndHold,
+    "fixed": lambda: fc.FixedWeights({"A0": 0.5, "A2": 0.3}, rebalance=7),
     "inverse_volatility": lambda: fc.InverseVolatility(window=40, rebalance=7),
     "minimum_variance": lambda: fc.MinimumVariance(window=80, rebalance=7),
     "mean_variance": lambda: fc.MeanVariance(window=80, rebalance=7),

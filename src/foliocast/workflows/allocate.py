@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import pandas as pd
 
-from foliocast.core.errors import ConfigError
+from foliocast.core.belief import ScenarioSet
+from foliocast.core.errors import ConfigError, DataError
 from foliocast.core.panel import Panel
 from foliocast.portfolio import terms
 from foliocast.portfolio.optimize import Optimized
@@ -28,6 +30,10 @@ class Wish:
         Scenario model, by name.
     horizon, n : int
         Bars ahead and number of scenarios.
+    benchmark : mapping of asset to weight, optional
+        A book to stay near, for example a generated one; all of it must be among the assets.
+    max_tracking : float
+        Largest standard deviation over the horizon of the return relative to the benchmark.
     """
 
     objective: str = "min_risk"
@@ -38,6 +44,8 @@ class Wish:
     model: str = "fhs"
     horizon: int = 20
     n: int = 5000
+    benchmark: Mapping[str, float] | None = None
+    max_tracking: float = 0.02
 
 
 def allocate(panel: Panel, wish: Wish | None = None, assets: list[str] | None = None, seed: int = 0) -> dict[str, Any]:
@@ -47,12 +55,13 @@ def allocate(panel: Panel, wish: Wish | None = None, assets: list[str] | None = 
     -------
     dict
         ``weights`` (asset to fraction), ``value`` of the objective, certified relative ``gap``, ``solver``,
-        ``scenarios`` and the portfolio's ``outcome`` over the horizon (mean, deviation, VaR and CVaR at ``alpha``).
+        ``scenarios`` and the portfolio's ``outcome`` over the horizon (mean, deviation, VaR and CVaR at ``alpha``);
+        with a benchmark its own outcome, the tracking error and the active share.
 
     Raises
     ------
-    ConfigError, InfeasibleError
-        Impossible wishes, named.
+    ConfigError, DataError, InfeasibleError
+        Impossible wishes, named; a benchmark that holds what is not among the assets.
     """
     wish = wish or Wish()
     scenarios = simulate(panel, wish.model, assets, wish.horizon, wish.n, None, seed)
@@ -62,6 +71,9 @@ def allocate(panel: Panel, wish: Wish | None = None, assets: list[str] | None = 
     constraints: tuple[Any, ...] = (terms.LongOnly(), terms.Budget())
     if cap is not None:
         constraints += (terms.Bounds(0.0, cap),)
+    benchmark = _benchmark(wish, scenarios.assets)
+    if benchmark is not None:
+        constraints += (terms.TrackingError(benchmark) <= wish.max_tracking,)
     policy = Optimized(wish.objective, wish.risk, wish.alpha, wish.risk_aversion, constraints)
     weights = policy.allocate(scenarios)
     found = policy.solution_
@@ -75,7 +87,33 @@ def allocate(panel: Panel, wish: Wish | None = None, assets: list[str] | None = 
         "solver": found.solver,
         "scenarios": {"model": scenarios.model, "n": scenarios.n_scenarios, "horizon": scenarios.horizon},
         "outcome": _outcome(scenarios.portfolio(weights), scenarios.probabilities, wish.alpha),
+        "benchmark": None if benchmark is None else _beside(scenarios, weights, benchmark, wish.alpha),
         "notice": panel.notice,
+    }
+
+
+def _benchmark(wish: Wish, assets: Sequence[str]) -> pd.Series | None:
+    if wish.benchmark is None:
+        return None
+    absent = [name for name in wish.benchmark if name not in assets]
+    if absent:
+        raise DataError(
+            f"the benchmark holds {', '.join(absent[:5])}{' and others' if len(absent) > 5 else ''}, which are not "
+            "among the assets; take data that have them"
+        )
+    if wish.max_tracking <= 0:
+        raise ConfigError(f"max tracking error is {wish.max_tracking:g}, expected a positive fraction such as 0.02")
+    return pd.Series(dict(wish.benchmark), dtype=float)
+
+
+def _beside(scenarios: ScenarioSet, weights: pd.Series, benchmark: pd.Series, alpha: float) -> dict[str, Any]:
+    """The benchmark's own outcome, and how far the answer is from it."""
+    wide = benchmark.reindex(weights.index).fillna(0.0)
+    apart = scenarios.portfolio(weights - wide)
+    return {
+        "tracking_error": _outcome(apart, scenarios.probabilities, alpha)["standard_deviation"],
+        "active_share": float(0.5 * (weights - wide).abs().sum()),
+        "outcome": _outcome(scenarios.portfolio(wide), scenarios.probabilities, alpha),
     }
 
 

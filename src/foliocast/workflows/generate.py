@@ -5,15 +5,18 @@ from __future__ import annotations
 import html
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pandas as pd
+from scipy import sparse
 
-from foliocast.core.errors import ConfigError, LookAheadError
-from foliocast.data.funds import FundCorpus
+from foliocast.core.errors import ConfigError, DataError, LookAheadError
+from foliocast.data import load_panel
+from foliocast.data.funds import FundCorpus, canonical_ticker
+from foliocast.features.funds import MARKET, Prompt, market_tags, read_date
 from foliocast.models.funds.generator import FundGenerator, Trajectory
 from foliocast.runtime.home import home
 
@@ -30,6 +33,9 @@ class GenerateOptions:
         ``"default"`` or the folder of a saved generator.
     corpus : str or None
         Folder of a saved `FundCorpus`, for the table of the nearest real funds.
+    data : str or None
+        Catalog name, file or sample of prices: only what is quoted there at the date may be held, and the market's
+        volatility and momentum up to that date are conditions unless the prompt states them.
     decide_at : str or None
         Date at which the portfolio would have been decided on; earlier than the model's knowledge it is refused,
         unless ``allow_contaminated``.
@@ -45,6 +51,7 @@ class GenerateOptions:
     diversity: float = 0.5
     model: str = "default"
     corpus: str | None = None
+    data: str | None = None
     decide_at: str | None = None
     allow_contaminated: bool = False
 
@@ -92,7 +99,8 @@ def generate(
     n, seed : int
     options : GenerateOptions, optional
     out : path, optional
-        Folder for ``weights.csv``, ``generate.json``, ``strip.svg`` and ``generate.html`` (animation, no network).
+        Folder for ``weights.csv``, ``generate.json``, ``strip.svg``, ``generate.html`` (animation, no network) and
+        ``book_0.csv``, ...: each portfolio as a book that ``stress``, ``allocate`` and a backtest take.
     generator : FundGenerator, optional
         Instead of loading ``options.model``.
 
@@ -105,16 +113,18 @@ def generate(
     """
     asked = options or GenerateOptions()
     model = generator if generator is not None else FundGenerator.load(asked.model)
-    weights, path = draw(model, prompt, n, seed, asked)
-    moved = influence(model, prompt, weights, seed, asked)
+    said, placed, spelling = _placed(model, prompt, asked)
+    weights, path = draw(model, said, n, seed, placed)
+    moved = influence(model, said, weights, seed, placed)
     near = None if asked.corpus is None else nearest_funds(weights, FundCorpus.load(asked.corpus))
+    weights, moved = (frame.rename(columns=spelling) for frame in (weights, moved))
     summary = _summary(weights, n, seed, asked, near)
     files = {} if out is None else _write(Path(out), weights, summary, moved, near, path)
     return Generated(weights, summary, moved, near, path, files)
 
 
 def draw(
-    model: FundGenerator, prompt: str, n: int = 8, seed: int = 0, asked: GenerateOptions | None = None
+    model: FundGenerator, prompt: str | Prompt, n: int = 8, seed: int = 0, asked: GenerateOptions | None = None
 ) -> tuple[pd.DataFrame, Trajectory]:
     """Portfolios (sample x ticker) and how they came out of noise: `generate` without the explanations.
 
@@ -130,6 +140,30 @@ def draw(
         raise ConfigError("the prompt is empty; write for example 'value, large-cap, Sep 2023'")
     weights, path = _draw(model, prompt, n, seed, asked, True)
     return weights, path
+
+
+def _placed(
+    model: FundGenerator, prompt: str | Prompt, asked: GenerateOptions
+) -> tuple[Prompt, GenerateOptions, dict[str, str]]:
+    """The prompt and the universe as the data of the user place them; and how these data spell the tickers."""
+    said = model.read(prompt)
+    if asked.data is None:
+        return said, asked, {}
+    when = said.date if asked.date is None else read_date(asked.date, strict=True)
+    day = model.latest_ if when is None else when
+    close = load_panel(asked.data).close().loc[:day].iloc[-273:]
+    if len(close) < 2 or day - close.index[-1] > pd.Timedelta(days=10):
+        until = f"end {close.index[-1]:%Y-%m-%d}" if len(close) else "begin later"
+        raise DataError(f"no prices at {day:%Y-%m-%d}: the data {asked.data} {until}; give a date that they cover")
+    quoted = close.columns[close.iloc[-1].notna()]
+    own = dict(zip(canonical_ticker(quoted.to_series()), quoted))
+    known = [t for t in model.securities_.tickers if t in own and (not asked.universe or t in asked.universe)]
+    if not known:
+        raise DataError(f"the model knows none of the {len(quoted)} names that {asked.data} quotes at {day:%Y-%m-%d}")
+    everywhere = sparse.csr_matrix(np.full((1, close.shape[1]), 1.0 / close.shape[1]))
+    market = market_tags(everywhere, list(close.columns), [day], close)[list(MARKET)].iloc[0]
+    numbers = {str(k): float(v) for k, v in market.items() if np.isfinite(v)} | said.numbers
+    return replace(said, numbers=numbers), replace(asked, universe=tuple(known), data=None), own
 
 
 def _check_knowledge(model: FundGenerator, asked: GenerateOptions) -> None:
@@ -160,7 +194,7 @@ def _draw(model: FundGenerator, prompt: Any, n: int, seed: int, asked: GenerateO
 
 
 def influence(
-    model: FundGenerator, prompt: str, weights: pd.DataFrame, seed: int, asked: GenerateOptions, top: int = 12
+    model: FundGenerator, prompt: str | Prompt, weights: pd.DataFrame, seed: int, asked: GenerateOptions, top: int = 12
 ) -> pd.DataFrame:
     """Which part of the prompt moved which holding: drawn again without each part, from the same noise."""
     said = model.read(prompt)
@@ -312,5 +346,12 @@ def _write(
     (folder / "generate.json").write_text(json.dumps(summary, indent=2, allow_nan=False), encoding="utf-8")
     (folder / "strip.svg").write_text(strip(path), encoding="utf-8")
     (folder / "generate.html").write_text(page(weights, summary, moved, path, near), encoding="utf-8")
-    names = ("weights.csv", "generate.json", "strip.svg", "generate.html")
+    names = ["weights.csv", "generate.json", "strip.svg", "generate.html"]
+    for sample, row in weights.iterrows():
+        names.append(f"book_{sample}.csv")
+        book = (
+            row[row > 0].sort_values(ascending=False, kind="stable").rename("weight").rename_axis("asset").reset_index()
+        )
+        book["knowledge_until"] = summary["knowledge_until"]
+        book.to_csv(folder / names[-1], index=False)
     return {name: str(folder / name) for name in names}

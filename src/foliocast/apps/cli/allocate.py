@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
@@ -29,6 +30,15 @@ def allocate(
     model: Annotated[str, typer.Option("--model", "-m", help="Scenario model: fhs, bootstrap, diffusion, ...")] = "fhs",
     horizon: Annotated[int, typer.Option(min=1, max=2520, help="Bars ahead.")] = 20,
     n: Annotated[int, typer.Option("--n", "-n", min=10, max=200_000, help="Scenarios.")] = 5000,
+    benchmark: Annotated[
+        Path | None,
+        typer.Option(
+            "--benchmark", "-b", help="Book to stay near: CSV with columns asset, weight.", show_default=False
+        ),
+    ] = None,
+    max_tracking: Annotated[
+        float, typer.Option(min=0.0, help="With --benchmark: largest tracking error over the horizon.")
+    ] = 0.02,
     data: Data = None,
     seed: Seed = None,
     as_json: Json = False,
@@ -39,12 +49,14 @@ def allocate(
     """
     from rich.table import Table
 
+    from foliocast.portfolio.fixed import read_book
     from foliocast.workflows.allocate import Wish, table
     from foliocast.workflows.allocate import allocate as work
 
     chosen = None if assets is None else [a.strip() for a in assets.split(",") if a.strip()]
-    wish = Wish(objective, risk, alpha, risk_aversion, max_weight, model, horizon, n)
-    answer = work(panel_of(data, chosen), wish, chosen, seed or 0)
+    book = None if benchmark is None else {str(k): float(v) for k, v in read_book(benchmark).items()}
+    wish = Wish(objective, risk, alpha, risk_aversion, max_weight, model, horizon, n, book, max_tracking)
+    answer = work(panel_of(data, chosen or list(book or {}) or None), wish, chosen, seed or 0)
     screen = console(as_json)
     shown = Table("asset", "weight", title=f"{objective}, {risk}, as of {answer['as_of'][:10]}")
     for name, weight in table(answer).items():
@@ -56,6 +68,12 @@ def allocate(
         f"VaR {o['value_at_risk']:.2%}, CVaR {o['cvar']:.2%} at {alpha:.0%}; "
         f"gap {answer['gap']:.0e} ({answer['solver']})"
     )
+    if answer["benchmark"]:
+        near = answer["benchmark"]
+        screen.print(
+            f"Benchmark {benchmark}: mean {near['outcome']['mean']:+.2%}, CVaR {near['outcome']['cvar']:.2%}; tracking "
+            f"error {near['tracking_error']:.2%}, active share {near['active_share']:.0%}"
+        )
     if answer["notice"]:
         screen.print(f"[yellow]{answer['notice']}[/yellow]")
     return answer

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from foliocast.apps.cli.common import Json, Out, Seed, console, guarded, parse_weights
+from foliocast.apps.cli.common import Data, Json, Out, Seed, console, guarded, parse_weights
 
 
 def register(app: typer.Typer) -> None:
@@ -26,14 +27,28 @@ def generate(
     n_holdings: Annotated[int | None, typer.Option(help="Number of holdings.", show_default=False)] = None,
     sector_caps: Annotated[str, typer.Option(help="Largest share by sector, e.g. Technology=0.3.")] = "",
     guidance: Annotated[float, typer.Option(help="How strictly the prompt is followed; 1 is as learnt.")] = 1.0,
+    diversity: Annotated[float, typer.Option(min=0.0, help="0: the likeliest portfolio; 1: the learnt law.")] = 0.5,
+    universe: Annotated[str, typer.Option(help="The only tickers that may be held, separated by commas.")] = "",
+    data: Data = None,
+    corpus: Annotated[
+        Path | None,
+        typer.Option(help="Folder of a saved corpus of real funds, to show the nearest.", show_default=False),
+    ] = None,
+    model: Annotated[
+        str, typer.Option("--model", "-m", help="default, or the folder of a saved generator.")
+    ] = "default",
+    decide_at: Annotated[
+        str | None, typer.Option(help="Refuse if the model has seen filings from after this date.", show_default=False)
+    ] = None,
     out: Out = None,
     seed: Seed = None,
     as_json: Json = False,
 ) -> Any:
     """Draw several valid portfolios that fit a description: words, or key=value pairs, separated by commas.
 
-    Words that are not understood are reported, not swallowed. With --out the weights, the denoising sequence and an
-    animated page are written.
+    Words that are not understood are reported, not swallowed. With --out the weights, the denoising sequence, an
+    animated page and a book a portfolio are written, for stress --book, allocate --benchmark and FixedWeights. With
+    --data only what is quoted there at the date may be held, and the state of that market is a condition.
     """
     from foliocast.workflows.generate import GenerateOptions
     from foliocast.workflows.generate import generate as work
@@ -41,10 +56,16 @@ def generate(
     options = GenerateOptions(
         date=date,
         max_weight=max_weight,
-        exclude=tuple(name.strip() for name in exclude.split(",") if name.strip()),
+        exclude=_names(exclude),
+        universe=_names(universe) or None,
         n_holdings=n_holdings,
         sector_caps=parse_weights(sector_caps) if sector_caps else {},
         guidance=guidance,
+        diversity=diversity,
+        data=data,
+        corpus=None if corpus is None else str(corpus),
+        model=model,
+        decide_at=decide_at,
     )
     made = work(prompt, n=n, seed=seed or 0, options=options, out=out)
     screen = console(as_json)
@@ -56,6 +77,10 @@ def generate(
         screen.print(f"{name}: {path}", soft_wrap=True)
     samples = {str(k): {t: w for t, w in row.items() if w > 0} for k, row in made.weights.T.to_dict().items()}
     return {**made.summary, "weights": samples, "files": made.files}
+
+
+def _names(text: str) -> tuple[str, ...]:
+    return tuple(name.strip() for name in text.split(",") if name.strip())
 
 
 def _table(weights: Any, top: int = 12) -> Any:

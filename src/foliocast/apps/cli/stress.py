@@ -71,21 +71,15 @@ def stress(
 
 def _held(weights: str | None, book: Path | None) -> dict[str, float]:
     """The portfolio from one of both options."""
-    from foliocast.core.errors import ConfigError, DataError
+    from foliocast.core.errors import ConfigError
 
     if (weights is None) == (book is None):
         raise ConfigError("give the portfolio either as --weights A=.5,B=.5 or as --book FILE (columns asset, weight)")
     if weights is not None:
         return parse_weights(weights)
-    import pandas as pd
+    from foliocast.portfolio.fixed import read_book
 
-    try:
-        table = pd.read_csv(str(book))
-    except (OSError, ValueError) as error:
-        raise DataError(f"{book} cannot be read as a CSV with the columns asset and weight: {error}") from error
-    if not {"asset", "weight"} <= set(table.columns):
-        raise DataError(f"{book} has the columns {', '.join(map(str, table.columns))}; expected asset and weight")
-    return {str(name): float(value) for name, value in zip(table["asset"], table["weight"])}
+    return {str(name): float(value) for name, value in read_book(str(book)).items()}
 
 
 def _tables(report: Any, horizon: int, level: float) -> list[Any]:
