@@ -30,8 +30,8 @@ class Bars:
     times : DatetimeIndex
     assets : tuple of str
     prices : mapping of str to ndarray (time, asset), optional
-        ``open``, ``high``, ``low``, ``close``, and ``previous`` (the close before), when the history is a `Panel`
-        that has all four. A value may be NaN.
+        ``open``, ``high``, ``low``, ``close``, ``previous`` (the close before), and ``volume`` if there is one, when
+        the history is a `Panel` that has the first four. A value may be NaN.
     """
 
     returns: np.ndarray
@@ -77,6 +77,8 @@ def read_bars(X: pd.DataFrame | Panel | np.ndarray | Bars, minimum: int = 60) ->
         prices = {key: X.array(key)[1:] for key in PRICES} if set(PRICES) <= set(X.fields) else None
         if prices is not None:
             prices["previous"] = close[:-1]
+            if "volume" in X.fields:
+                prices["volume"] = X.array("volume")[1:]
         bars = Bars(X.return_array()[1:], X.times[1:], X.assets, prices)
     else:
         frame = X if isinstance(X, pd.DataFrame) else pd.DataFrame(np.asarray(X, dtype=float)).add_prefix("x")

@@ -6,7 +6,7 @@ the rows before it, and steps the recursion along scenarios. Feed it log returns
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import NamedTuple
 
@@ -363,6 +363,18 @@ def fit_pooled(
     return out if proxy is None else replace(out, proxy=_proxy_law(returns[rows], variance[rows], out, past))
 
 
+def mean_pooled(fits: Sequence[PooledParameters]) -> PooledParameters:
+    """One law from several of the same half-lives: intercept, coefficients, degrees and proxy law are averaged."""
+    first, second = (float(np.mean([p.proxy[k] for p in fits])) for k in (0, 1))
+    return replace(
+        fits[0],
+        intercept=float(np.mean([p.intercept for p in fits])),
+        coefficients=np.mean([p.coefficients for p in fits], axis=0),
+        nu=float(np.mean([p.nu for p in fits])),
+        proxy=(first, second),
+    )
+
+
 def _fit_t_scale(design: np.ndarray, squared: np.ndarray, ridge: float, n_variance: int) -> tuple[np.ndarray, float]:
     """Maximise the Student-t likelihood of x / sqrt(slow) with log-linear scale; (intercept, coefficients), nu.
 
@@ -518,6 +530,18 @@ class VolatilityFilter:
     def state(self, history: np.ndarray, ranges: np.ndarray | None = None) -> State:
         """What the recursion remembers after the history."""
         return self.filter(history, ranges)[1]
+
+    def states(self, history: np.ndarray, ranges: np.ndarray | None, rows: np.ndarray) -> State:
+        """What the recursion remembered before each of these rows, stacked: scenarios that start at different times."""
+        x, p = _finite(history), self.parameters_
+        if isinstance(p, BlendParameters):
+            pooled = _pooled_history(p.pooled, x, x**2 if ranges is None else ranges)
+            return BlendState(self._garch(p.garch, x)[0][rows], _at(pooled, rows))
+        if isinstance(p, PooledParameters):
+            return _at(_pooled_history(p, x, x**2 if ranges is None else ranges), rows)
+        if isinstance(p, GarchParameters):
+            return self._garch(p, x)[0][rows]
+        return np.maximum(ewma_before(x**2, self.half_life)[rows], FLOOR)
 
     def next_scale(self, history: np.ndarray, ranges: np.ndarray | None = None) -> np.ndarray:
         """Volatility of the bar after the history, (asset,)."""

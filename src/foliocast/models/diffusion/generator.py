@@ -15,6 +15,7 @@ from torch import Tensor
 
 from foliocast.core.conditions import Condition
 from foliocast.core.errors import ConfigError
+from foliocast.core.panel import Panel
 from foliocast.core.scenario_base import PRICES, Bars, ScenarioMixin
 from foliocast.models.checkpoint import ModelCard, Saveable, kind_of
 from foliocast.models.diffusion.cards import (
@@ -23,16 +24,17 @@ from foliocast.models.diffusion.cards import (
     volatility_from_json,
     volatility_to_json,
 )
+from foliocast.models.diffusion.departures import WARM_UP, ScaleHead, fit_departures
 from foliocast.models.diffusion.dit import DiT
 from foliocast.models.diffusion.fitting import DiffusionLoss, WindowSamples, earned_shrinkage
 from foliocast.models.diffusion.innovations import N_STATE, RECENT, History, innovations, origin, own_scale, study
 from foliocast.models.diffusion.innovations import variance_proxy as variance_proxy
 from foliocast.models.diffusion.paths import PATCH, PathSampler
+from foliocast.models.diffusion.pooling import common_filter, like_universes, without_prices
 from foliocast.models.diffusion.preconditioning import WIENER, Preconditioned
 from foliocast.models.diffusion.unet1d import UNet1D
 from foliocast.models.training import TrainingResult, TrainingSpec, seed_of, train
 from foliocast.stats.correlation import CorrelationFilter
-from foliocast.stats.volatility import VolatilityFilter
 
 KEPT = 2520  # rows of history that a saved model carries
 VALIDATION = 0.15  # share of the windows, the latest, on which training stops and the network's share is set
@@ -54,10 +56,11 @@ TRAINING = TrainingSpec(
 class DiffusionScenarios(ScenarioMixin, Saveable, BaseEstimator):
     """Scenario model: a diffusion network over what volatility and correlation filters leave unexplained.
 
-    Returns are divided by a causal volatility forecast; windows of these innovations are near N(0, C) with the filtered
-    correlation C. The denoiser is the exact one of that Gaussian plus a network (`preconditioning.Wiener`), whose share
-    is set on held-out windows: with nothing to learn the model is the filtered Gaussian. Samples run back through the
-    volatility recursion, bar by bar. Drift is zero.
+    Returns are divided by a causal volatility forecast, with the departures from it that recent surprises, ranges,
+    volume and the season of reports support (`departures`, learnt from all assets and the ``pool``). Windows of these
+    innovations are near N(0, C) with the filtered correlation C. The denoiser is the exact one of that Gaussian plus a
+    network (`preconditioning.Wiener`), whose share is set on held-out windows: with nothing to learn the model is the
+    filtered Gaussian. Samples run back through the volatility recursion, bar by bar. Drift is zero.
 
     Parameters
     ----------
@@ -69,6 +72,11 @@ class DiffusionScenarios(ScenarioMixin, Saveable, BaseEstimator):
     volatility : {"blend", "har", "gjr", "garch", "ewma"}
         The filter (`stats.volatility.VolatilityFilter`); ``blend`` averages a GJR for each asset and ``har``, which is
         pooled over assets, knows the market's state and uses ranges if a Panel is fitted.
+    departures : bool
+        Whether to learn departures of the scale from the filter.
+    pool : DataFrame (time x asset) of simple returns or Panel, optional
+        Other assets to learn the volatility law and the departures from. Rows after the last row of the fit are
+        never read.
     block : int
         Bars generated at once; longer horizons continue block by block.
     width, depth : int
@@ -89,6 +97,8 @@ class DiffusionScenarios(ScenarioMixin, Saveable, BaseEstimator):
     gain_ : float
         Share of the held-out denoising error that the network removes.
     volatility_, correlation_ : the fitted filters
+    head_ : ScaleHead or None
+        Departures of the scale; ``head_.share`` is how much of them held-out rows support.
     training_ : TrainingResult
     """
 
@@ -100,6 +110,8 @@ class DiffusionScenarios(ScenarioMixin, Saveable, BaseEstimator):
         steps: int = 4,
         sampler: str = "dpm",
         volatility: str = "blend",
+        departures: bool = True,
+        pool: pd.DataFrame | Panel | None = None,
         block: int = 20,
         width: int = 32,
         depth: int = 1,
@@ -112,6 +124,8 @@ class DiffusionScenarios(ScenarioMixin, Saveable, BaseEstimator):
         self.steps = steps
         self.sampler = sampler
         self.volatility = volatility
+        self.departures = departures
+        self.pool = pool
         self.block = block
         self.width = width
         self.depth = depth
@@ -121,11 +135,16 @@ class DiffusionScenarios(ScenarioMixin, Saveable, BaseEstimator):
         self.random_state = random_state
 
     def _learn(self, bars: Bars) -> None:
-        self.volatility_ = VolatilityFilter(self.volatility).fit(bars.log_returns, variance_proxy(bars))
-        z, _, _ = innovations(self.volatility_, bars)
-        self.correlation_ = CorrelationFilter().fit(z / own_scale(z))
-        history = study(self.volatility_, self.correlation_, bars)
         seed = training_seed(self.random_state)
+        others = [] if self.pool is None else like_universes(self.pool, bars, seed)
+        self.priced_ = bars.prices is not None and all(b.prices is not None for b in others)
+        bars, others = self._seen(bars), [self._seen(b) for b in others]
+        self.volatility_, universes = common_filter(self.volatility, bars, others)
+        enough = len(bars) >= 4 * WARM_UP or bool(others)
+        self.head_ = fit_departures(universes, seed) if self.departures and enough else None
+        z, _, _ = innovations(self.volatility_, bars, self.head_)
+        self.correlation_ = CorrelationFilter().fit(z / own_scale(z))
+        history = study(self.volatility_, self.correlation_, bars, self.head_)
         network = build_network(self.denoiser, len(bars.assets), self.width, self.depth, seed)
         denoiser = Preconditioned(network, WIENER)
         spec = replace(TRAINING if self.training is None else self.training, seed=seed)
@@ -135,26 +154,33 @@ class DiffusionScenarios(ScenarioMixin, Saveable, BaseEstimator):
     def _sampler(
         self, bars: Bars, horizon: int, condition: Condition
     ) -> Callable[[int, np.random.Generator], np.ndarray]:
-        start = origin(self.volatility_, self.correlation_, bars)
+        start = origin(self.volatility_, self.correlation_, self._seen(bars), self.head_)
         paths = PathSampler(self.denoiser_, self.sampler, self.steps, self.block, self.guidance, self.n_jobs)
         return paths.draw(start, horizon, condition)
+
+    def _seen(self, bars: Bars) -> Bars:
+        """What the model was fitted to read: with prices, or closes only."""
+        return bars if self.priced_ else without_prices(bars)
 
     def to_checkpoint(self) -> tuple[dict[str, Tensor], ModelCard]:
         """Weights, the filters' numbers and the end of the history, so that a loaded model simulates as this one."""
         bars = self.history_.tail(KEPT)
         tensors = {f"network/{key}": value for key, value in self.denoiser_.network.state_dict().items()}
+        if self.head_ is not None:
+            tensors |= {f"head/{key}": value for key, value in self.head_.state_dict().items()}
         tensors |= {"history/returns": torch.from_numpy(np.ascontiguousarray(bars.returns))}
         tensors |= {"history/times": torch.from_numpy(bars.times.as_unit("ns").asi8.copy())}
         tensors |= {f"history/{key}": torch.from_numpy(v.copy()) for key, v in (bars.prices or {}).items()}
         params = self.get_params()
         seed = params["random_state"]
         params |= {"random_state": int(seed) if isinstance(seed, (int, np.integer)) else None}
-        params |= {"training": None if self.training is None else asdict(self.training)}
+        params |= {"pool": None, "training": None if self.training is None else asdict(self.training)}
         state = {
             "volatility": volatility_to_json(self.volatility_),
             "correlation": correlation_to_json(self.correlation_),
             "shrinkage": self.shrinkage_,
             "gain": self.gain_,
+            "priced": self.priced_,
             "timezone": str(bars.times.tz) if bars.times.tz is not None else None,
         }
         until = self.knowledge_until_.isoformat()
@@ -168,20 +194,26 @@ class DiffusionScenarios(ScenarioMixin, Saveable, BaseEstimator):
         times = pd.DatetimeIndex(tensors["history/times"].numpy())
         if card.state["timezone"]:
             times = times.tz_localize("UTC").tz_convert(card.state["timezone"])
-        prices = {
-            key: tensors[f"history/{key}"].numpy() for key in (*PRICES, "previous") if f"history/{key}" in tensors
-        }
+        kept = (*PRICES, "previous", "volume")
+        prices = {key: tensors[f"history/{key}"].numpy() for key in kept if f"history/{key}" in tensors}
         model.history_ = Bars(tensors["history/returns"].numpy(), times, card.assets, prices or None)
         model.assets_, model.n_features_in_ = card.assets, len(card.assets)
         model.knowledge_until_ = pd.Timestamp(card.knowledge_until)
         model.volatility_ = volatility_from_json(card.state["volatility"])
         model.correlation_ = correlation_from_json(card.state["correlation"])
         network = build_network(model.denoiser, len(card.assets), model.width, model.depth, 0)
-        prefix = "network/"
-        network.load_state_dict({k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)})
+        network.load_state_dict(_under("network/", tensors))
+        model.priced_, model.head_ = card.state["priced"], None
+        if any(key.startswith("head/") for key in tensors):
+            model.head_ = ScaleHead()
+            model.head_.load_state_dict(_under("head/", tensors))
         model.denoiser_ = Preconditioned(network, WIENER, card.state["shrinkage"]).eval()
         model.shrinkage_, model.gain_ = card.state["shrinkage"], card.state["gain"]
         return model
+
+
+def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    return {key[len(prefix) :]: value for key, value in tensors.items() if key.startswith(prefix)}
 
 
 def build_network(kind: str, n_assets: int, width: int, depth: int, seed: int) -> torch.nn.Module:

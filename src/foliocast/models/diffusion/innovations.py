@@ -7,13 +7,17 @@ innovations ``z = log(1 + r) / sigma`` are near white in time, near N(0, C) acro
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from foliocast.core.scenario_base import Bars
+from foliocast.models.diffusion.clues import Clues, clues
 from foliocast.stats.correlation import CorrelationFilter
 from foliocast.stats.volatility import FLOOR, VolatilityFilter, bar_variance, ewma_before
+
+if TYPE_CHECKING:
+    from foliocast.models.diffusion.departures import ScaleHead
 
 RECENT = 21  # bars of innovations an asset's state looks back on
 SLOW = 500.0  # half-life of the level that volatility is compared with
@@ -38,6 +42,8 @@ class Origin:
     recent : ndarray (RECENT, asset)
         Last innovations.
     correlation : ndarray (asset, asset)
+    departure : ndarray (bar, asset), optional
+        Factors on the volatility of the next bars (`departures`); the last holds from there on.
     """
 
     volatility: VolatilityFilter
@@ -46,6 +52,12 @@ class Origin:
     scale: np.ndarray
     recent: np.ndarray
     correlation: np.ndarray
+    departure: np.ndarray | None = None
+
+    def sigma(self, state: Any, bar: int) -> np.ndarray:
+        """Volatility of the bar that follows a state ``bar`` bars ahead of the origin, (batch, asset)."""
+        sigma = self.volatility.sigma(state) * self.scale
+        return sigma if self.departure is None else sigma * self.departure[min(bar, len(self.departure) - 1)]
 
 
 @dataclass(frozen=True)
@@ -77,17 +89,34 @@ def own_scale(z: np.ndarray) -> np.ndarray:
     return np.sqrt((capped.sum(axis=0) + PRIOR_BARS) / (len(z) + PRIOR_BARS))
 
 
-def innovations(volatility: VolatilityFilter, bars: Bars) -> tuple[np.ndarray, np.ndarray, Any]:
+def innovations(
+    volatility: VolatilityFilter, bars: Bars, head: ScaleHead | None = None
+) -> tuple[np.ndarray, np.ndarray, Any]:
     """z (time, asset) from the first bar the filter knows, their sigma, and the filter's state after the last bar."""
+    z, sigma, state, _ = _standardise(volatility, bars, head)
+    return z, sigma, state
+
+
+def _standardise(
+    volatility: VolatilityFilter, bars: Bars, head: ScaleHead | None
+) -> tuple[np.ndarray, np.ndarray, Any, Clues | None]:
     log_returns = bars.log_returns
     sigma, state = volatility.filter(log_returns, variance_proxy(bars))
     first = int(np.isfinite(sigma).all(axis=1).argmax())
-    return log_returns[first:] / sigma[first:], sigma[first:], state
+    sigma = sigma[first:]
+    z = log_returns[first:] / sigma
+    if head is None:
+        return z, sigma, state, None
+    known = clues(z / own_scale(z), np.vstack([sigma, volatility.sigma(state)]), bars)
+    factor = np.exp(head.of_history(known))
+    return z / factor, sigma * factor, state, known
 
 
-def study(volatility: VolatilityFilter, correlation: CorrelationFilter, bars: Bars) -> History:
+def study(
+    volatility: VolatilityFilter, correlation: CorrelationFilter, bars: Bars, head: ScaleHead | None = None
+) -> History:
     """Innovations, states and correlations of a whole sample, all causal (the filters' few parameters excepted)."""
-    z, sigma, _ = innovations(volatility, bars)
+    z, sigma, _ = innovations(volatility, bars, head)
     z = np.clip(z / own_scale(z), -FARTHEST, FARTHEST)
     slow = _slow(bars.log_returns)[-len(z) - 1 : -1]
     matrices = np.stack(
@@ -99,12 +128,15 @@ def study(volatility: VolatilityFilter, correlation: CorrelationFilter, bars: Ba
     return History(z, _features(np.log(sigma / slow), mean, short, long, last, nearest), matrices)
 
 
-def origin(volatility: VolatilityFilter, correlation: CorrelationFilter, bars: Bars) -> Origin:
+def origin(
+    volatility: VolatilityFilter, correlation: CorrelationFilter, bars: Bars, head: ScaleHead | None = None
+) -> Origin:
     """Where paths that follow the last bar start."""
-    z, _, state = innovations(volatility, bars)
+    z, _, state, known = _standardise(volatility, bars, head)
     scale = own_scale(z)
-    slow = _slow(bars.log_returns)[-1]
-    return Origin(volatility, state, slow, scale, z[-RECENT:] / scale, correlation.current(z / scale))
+    departure = None if head is None or known is None else np.exp(head.of_future(known))
+    today = correlation.current(z / scale)
+    return Origin(volatility, state, _slow(bars.log_returns)[-1], scale, z[-RECENT:] / scale, today, departure)
 
 
 def state_now(start: Origin, sigma: np.ndarray, recent: np.ndarray) -> np.ndarray:

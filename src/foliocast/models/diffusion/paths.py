@@ -229,6 +229,7 @@ class _Walk:
 
     state: Any
     recent: np.ndarray
+    bar: int = 0
 
     @classmethod
     def begin(cls, start: Origin, n: int) -> _Walk:
@@ -236,7 +237,7 @@ class _Walk:
 
     def sigma(self, start: Origin) -> np.ndarray:
         """Volatility of the next bar, (batch or 1, asset): one row while all paths are still the same."""
-        sigma = start.volatility.sigma(self.state) * start.scale
+        sigma = start.sigma(self.state, self.bar)
         return sigma[:1] if len(self.recent) == 1 else sigma
 
     def along(self, start: Origin, z: np.ndarray, out: np.ndarray, fixed: np.ndarray | None = None) -> np.ndarray:
@@ -244,7 +245,8 @@ class _Walk:
         n, length, _ = z.shape
         sigmas, seen = np.empty(z.shape), np.array(z, dtype=float)
         for h in range(length):
-            sigmas[:, h] = start.volatility.sigma(self.state) * start.scale
+            sigmas[:, h] = start.sigma(self.state, self.bar)
+            self.bar += 1
             out[:, h] = z[:, h] * sigmas[:, h]
             if fixed is not None:
                 known = np.isfinite(fixed[h])

@@ -15,7 +15,7 @@ from foliocast.models.diffusion.fitting import DiffusionLoss, WindowSamples
 from foliocast.models.diffusion.innovations import RECENT, innovations, own_scale, study
 from foliocast.models.diffusion.preconditioning import GaussianPrior, Preconditioned
 from foliocast.stats.correlation import CorrelationFilter
-from foliocast.stats.volatility import PooledParameters, VolatilityFilter, fit_pooled
+from foliocast.stats.volatility import PooledParameters, VolatilityFilter, fit_pooled, mean_pooled
 
 SIZES = (4, 20, 80)  # universe sizes for which the pooled filter is fitted: the market's mean is sharper in large ones
 LENGTH = 20  # bars of a window
@@ -43,12 +43,7 @@ def pooled_by_size(
     out = {}
     for size in SIZES:
         fits = [fit_pooled(universe(returns, size, bars, rng).log_returns) for _ in range(universes)]
-        out[size] = replace(
-            fits[0],
-            intercept=float(np.mean([p.intercept for p in fits])),
-            coefficients=np.mean([p.coefficients for p in fits], axis=0),
-            nu=float(np.mean([p.nu for p in fits])),
-        )
+        out[size] = mean_pooled(fits)
     return out
 
 

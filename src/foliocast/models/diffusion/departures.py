@@ -1,0 +1,196 @@
+"""How far the scale of a bar departs from what the volatility filter says: learnt from clues, pooled over assets.
+
+A small network maps `clues` and the number of bars ahead to a log factor on the filter's forecast. It starts at zero,
+is fitted by Student-t likelihood on every asset at hand, bounded, and multiplied by the share of it that the latest
+rows, held out, support: with nothing to learn the filter stands as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from foliocast.core.scenario_base import Bars
+from foliocast.models.diffusion.clues import HORIZON, N_CLUES, N_OWN, N_PRICED, QUARTERS, YEARS, Clues, clues
+from foliocast.models.diffusion.innovations import own_scale, variance_proxy
+from foliocast.models.diffusion.layers import zero
+from foliocast.models.training import TrainingSpec, train
+from foliocast.stats.volatility import VolatilityFilter
+
+BOUND = 0.7  # of the log factor
+WARM_UP = 260  # rows without a year behind them are not learnt from
+EVERY = 10  # rows between origins of the forecasts of several bars
+STEPS_PER_ORIGIN = 6
+PATHS = 4  # simulated from each origin to tell what the filter expects
+HELD_OUT = 0.15
+SHARES = (0.0, 0.25, 0.5, 0.75, 1.0)
+EXAMPLES = 300_000  # of one bar ahead, and of several
+BLIND = 0.3  # share of the batches that see closes only
+SCALE_TRAINING = TrainingSpec(
+    optimizer="adamw", lr=3e-3, weight_decay=2e-2, batch_size=2048, epochs=40, max_steps=800, schedule="cosine",
+    warmup_steps=20,
+)  # fmt: skip
+
+
+class ScaleHead(nn.Module):
+    """Clues (..., clue) to the log of the factor on the filter's volatility (...), between -0.7 and 0.7."""
+
+    centre: Tensor
+    spread: Tensor
+    share: Tensor
+
+    def __init__(self, hidden: int = 32) -> None:
+        super().__init__()
+        self.register_buffer("centre", torch.zeros(N_CLUES))
+        self.register_buffer("spread", torch.ones(N_CLUES))
+        self.register_buffer("share", torch.ones(()))
+        self.enter = nn.Linear(N_CLUES, hidden)
+        self.leave = zero(nn.Linear(hidden, 1))
+
+    def forward(self, seen: Tensor) -> Tensor:
+        u = ((seen - self.centre) / self.spread).clamp(-3.0, 3.0)
+        raw = self.leave(functional.gelu(self.enter(u))).squeeze(-1)
+        return self.share * BOUND * torch.tanh(raw / BOUND)
+
+    @torch.no_grad()
+    def of_history(self, known: Clues) -> np.ndarray:
+        """Log factor of every bar of the history one bar ahead, (time, asset)."""
+        rows = np.arange(len(known.past) - 1)
+        parts = [self._at(known, part, np.ones_like(part)) for part in np.array_split(rows, max(1, len(rows) // 500))]
+        return np.concatenate(parts)
+
+    @torch.no_grad()
+    def of_future(self, known: Clues) -> np.ndarray:
+        """Log factor of the next bars, (HORIZON, asset)."""
+        last = np.full(HORIZON, len(known.past) - 1)
+        return self._at(known, last, np.arange(1, HORIZON + 1))
+
+    def _at(self, known: Clues, rows: np.ndarray, steps: np.ndarray) -> np.ndarray:
+        out: np.ndarray = self(torch.from_numpy(known.ahead(rows, steps))).numpy().astype(float)
+        return out
+
+
+@dataclass(frozen=True)
+class Universe:
+    """A history with the filter to depart from."""
+
+    bars: Bars
+    volatility: VolatilityFilter
+
+
+@dataclass(frozen=True)
+class ScaleSamples:
+    """Examples for the training loop: clues (example, clue), the standardised return (example,), the row (example,)."""
+
+    seen: Tensor
+    z: Tensor
+    when: Tensor
+
+    def __len__(self) -> int:
+        return len(self.z)
+
+    def batch(self, index: Tensor) -> tuple[Tensor, ...]:
+        return self.seen[index], self.z[index]
+
+    def where(self, mask: Tensor) -> ScaleSamples:
+        return ScaleSamples(self.seen[mask], self.z[mask], self.when[mask])
+
+    @classmethod
+    def joined(cls, parts: Sequence[ScaleSamples]) -> ScaleSamples:
+        return cls(*(torch.cat([getattr(p, key) for p in parts]) for key in ("seen", "z", "when")))
+
+    @classmethod
+    def of(cls, universe: Universe, most: int, rng: np.random.Generator) -> ScaleSamples:
+        """One bar ahead from all rows, several from every tenth; thinned to at most so many of each.
+
+        ``when`` is the place of the bar in the history, from 0 to 1.
+        """
+        bars, volatility = universe.bars, universe.volatility
+        ranges = variance_proxy(bars)
+        sigma, state = volatility.filter(bars.log_returns, ranges)
+        first = int(np.isfinite(sigma).all(axis=1).argmax())
+        x, sigma = bars.log_returns[first:], sigma[first:]
+        z = x / sigma
+        scale = own_scale(z)
+        known = clues(z / scale, np.vstack([sigma, volatility.sigma(state)]), bars)
+        n, n_assets = z.shape
+        rows = np.arange(WARM_UP, n)
+        rows = rows[:: max(1, len(rows) * n_assets // most)]
+        near = cls._examples(known, rows, np.ones_like(rows), z[rows] / scale)
+        origins = np.arange(WARM_UP, n - HORIZON, EVERY)
+        origins = origins[:: max(1, len(origins) * n_assets * STEPS_PER_ORIGIN // most)]
+        expected = _expected(volatility, bars, origins + first, np.clip(z, -10, 10), rng)
+        steps = np.stack([rng.permutation(np.arange(2, HORIZON + 1))[:STEPS_PER_ORIGIN] for _ in origins])
+        which, far = np.repeat(np.arange(len(origins)), STEPS_PER_ORIGIN), steps.ravel()
+        came = x[origins[which] + far - 1] / (expected[which, far - 1] * scale)
+        return cls.joined([near, cls._examples(known, origins[which], far, came)])
+
+    @classmethod
+    def _examples(cls, known: Clues, rows: np.ndarray, steps: np.ndarray, z: np.ndarray) -> ScaleSamples:
+        seen = known.ahead(rows, steps)
+        when = np.repeat((rows + steps) / len(known.past), z.shape[1])
+        return cls(
+            torch.from_numpy(seen.reshape(-1, seen.shape[-1])),
+            torch.from_numpy(np.clip(z, -15, 15).astype(np.float32).ravel()),
+            torch.from_numpy(when.astype(np.float32)),
+        )
+
+
+def _expected(
+    volatility: VolatilityFilter, bars: Bars, rows: np.ndarray, bank: np.ndarray, rng: np.random.Generator
+) -> np.ndarray:
+    """Geometric mean of the volatility 1 to HORIZON bars after each row, on paths of past surprises."""
+    start = volatility.states(bars.log_returns, variance_proxy(bars), rows)
+    total = np.zeros((len(rows), HORIZON, bank.shape[1]))
+    for _ in range(PATHS):
+        state = start
+        for h in range(HORIZON):
+            sigma = volatility.sigma(state)
+            total[:, h] += np.log(sigma)
+            state = volatility.step(state, sigma * bank[rng.integers(len(bank), size=len(rows))])
+    return np.exp(total / PATHS)
+
+
+def t_loss(log_scale: Tensor, z: Tensor) -> Tensor:
+    """Negative log-likelihood, up to a constant, of a Student-t with 5 degrees and deviation exp(log_scale)."""
+    return (log_scale + 3.0 * torch.log1p((z * torch.exp(-log_scale)) ** 2 / 3.0)).mean()
+
+
+_PRICED = torch.ones(N_CLUES)
+_PRICED[N_OWN : N_OWN + N_PRICED] = 0.0
+_PRICED[N_OWN + N_PRICED + len(QUARTERS + YEARS) : -2] = 0.0
+_PRICED[-1] = 0.0
+
+
+def _loss(head: ScaleHead, batch: tuple[Tensor, ...], generator: torch.Generator) -> Tensor:
+    seen, z = batch
+    if torch.rand((), generator=generator) < BLIND:
+        seen = seen * _PRICED
+    return t_loss(head(seen), z)
+
+
+def fit_departures(universes: Sequence[Universe], seed: int = 0, spec: TrainingSpec = SCALE_TRAINING) -> ScaleHead:
+    """Learn the departures of all universes at once; the share used is what their last rows support."""
+    rng = np.random.default_rng(seed)
+    most = max(1000, EXAMPLES // len(universes))
+    samples = ScaleSamples.joined([ScaleSamples.of(u, most, rng) for u in universes])
+    longest = max(len(u.bars) for u in universes)
+    gap = 2.0 * HORIZON / longest
+    early, late = samples.where(samples.when < 1 - HELD_OUT - gap), samples.where(samples.when >= 1 - HELD_OUT)
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        head = ScaleHead()
+    head.centre = early.seen.mean(dim=0)
+    head.spread = early.seen.std(dim=0) + 1e-3
+    train(head, early, _loss, replace(spec, seed=seed), late)
+    head.eval()
+    with torch.no_grad():
+        full = head(late.seen)
+        losses = [float(t_loss(share * full, late.z)) for share in SHARES]
+    head.share = torch.tensor(SHARES[int(np.argmin(losses))])
+    return head
