@@ -14,7 +14,7 @@ from typing import Any
 import pandas as pd
 import tomli_w
 
-from foliocast.core.errors import ConfigError, InterruptedRun
+from foliocast.core.errors import ConfigError, FoliocastError, InterruptedRun
 from foliocast.runtime.compute import Compute
 from foliocast.runtime.files import plain, whole_file, write_json
 from foliocast.runtime.progress import Report, silent
@@ -34,6 +34,7 @@ class Done:
     metrics: dict[str, Any]
     notice: str = ""
     results: dict[str, BacktestResult] = field(default_factory=dict)
+    tracked: str = ""
 
 
 # ---- decide
@@ -143,7 +144,22 @@ def _finish(work: Plan, folder: RunFolder, jobs: int, cluster: str | None, repor
     folder.update(status="done", timings=timings, knowledge_until=_knowledge(decisions))
     write_report(folder.path)
     store.clear()
-    return Done(folder.path, metrics, work.panel.notice, results)
+    return Done(folder.path, metrics, work.panel.notice, results, _tracked(folder, work.config.track))
+
+
+def _tracked(folder: RunFolder, where: str | None) -> str:
+    """Record the run where the config, or the environment, says; a store that fails does not fail the run."""
+    from foliocast.runtime.tracking import chosen
+
+    where = chosen(where)
+    if where is None:
+        return ""
+    from foliocast.workflows.tracking import track_run
+
+    try:
+        return f"Recorded: {track_run(folder.path, where)}"
+    except (FoliocastError, OSError) as error:
+        return f"Not recorded ({error}); the run is whole, try again with: foliocast track run {folder.path}"
 
 
 def _simulated(work: Plan, folds: list[FoldDecision]) -> BacktestResult:

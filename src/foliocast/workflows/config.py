@@ -78,6 +78,7 @@ class Config(Table):
     baselines: bool | list[str] = True
     regimes: bool = True
     allow_contaminated: bool = False
+    track: str | None = None
 
     @property
     def baseline_names(self) -> list[str]:

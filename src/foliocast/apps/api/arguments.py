@@ -83,6 +83,8 @@ def _checked(table: dict[str, Any]) -> bytes:
     try:
         _refuse_code(table)
         _refuse_paths({**table, "data": _without_assets(table.get("data"))})
+        if "track" in table:
+            raise ConfigError("where runs are recorded is for who runs the service to say (FOLIOCAST_TRACK)")
         data = parse_config(table).data
         if data.members is not None:
             raise ConfigError("data.members names a file and is not accepted over HTTP; use the command line")

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
-from foliocast.apps.cli.common import Data, Jobs, Json, Out, Seed, console, guarded, progress
+from foliocast.apps.cli.common import Data, Jobs, Json, Out, Seed, Track, console, guarded, progress
 
 ConfigName = Annotated[
     Path | None,
@@ -31,6 +31,7 @@ def backtest(
     jobs: Jobs = 0,
     resume: Annotated[Path | None, typer.Option("--resume", help="Run folder (or id) to go on with.")] = None,
     cluster: Annotated[str | None, typer.Option("--cluster", help="Address of a Ray cluster (extra: scale).")] = None,
+    track: Track = None,
     as_json: Json = False,
 ) -> Any:
     """Walk-forward of strategies with costs and limits; writes a run folder with an audited report.
@@ -48,6 +49,7 @@ def backtest(
             done = work.resume(resume, out or Path("runs"), jobs=jobs, cluster=cluster, report=report)
         else:
             chosen = adjusted(load_config(config or "demo"), data, seed)
+            chosen = chosen if track is None else chosen.model_copy(update={"track": track})
             done = work.run(chosen, out or Path("runs"), jobs=jobs, cluster=cluster, report=report)
     screen = console(as_json)
     screen.print(terminal_table(done.metrics, screen.width))
@@ -56,6 +58,8 @@ def backtest(
     screen.print(f"Audit: {'passed' if done.metrics['audit']['passed'] else '[red]FAILED[/red]'}", end="   ")
     screen.print(f"Trials on this data: {done.metrics['trials']}")
     screen.print(f"Report: {done.folder / 'report.html'}", soft_wrap=True)
+    if done.tracked:
+        screen.print(done.tracked, soft_wrap=True)
     return {
         "run": done.folder.name,
         "folder": str(done.folder),

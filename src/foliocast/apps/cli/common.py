@@ -36,6 +36,11 @@ Data = Annotated[
     ),
 ]
 
+Track = Annotated[
+    str | None,
+    typer.Option("--track", help="Record it: mlflow, an MLflow address, or a folder.", show_default=False),
+]
+
 
 def guarded(command: Callable[..., Any]) -> Callable[..., None]:
     """Runs a verb: prints its value with ``--json``; an error ends in one sentence and its exit code."""

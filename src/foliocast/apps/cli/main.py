@@ -17,6 +17,7 @@ from foliocast.apps.cli import (
     score,
     serve,
     stress,
+    track,
     train,
 )
 from foliocast.runtime.compute import one_thread
@@ -39,6 +40,7 @@ app = typer.Typer(
 )
 app.add_typer(data.app, name="data")
 app.add_typer(backtest.runs_app, name="runs")
+app.add_typer(track.app, name="track")
 VERBS = (backtest, train, forecast, score, scenarios, stress, allocate, generate, serve, augment)
 for verb in VERBS:
     verb.register(app)
