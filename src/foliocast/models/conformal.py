@@ -241,6 +241,20 @@ class ConformalForecaster(BaseEstimator):
         HistoryError
             The rows are too few to spare the calibration.
         """
+        self.look_back(panel)
+        self.forecaster_ = clone(self.forecaster).fit(panel)
+        self.trained_assets_ = self.forecaster_.trained_assets_
+        self.knowledge_until_ = self.forecaster_.knowledge_until_
+        return self
+
+    def look_back(self, panel: Panel) -> np.ndarray:
+        """Calibrate on forecasts that a twin, fitted before the last ``calibration`` rows, makes in them.
+
+        Returns
+        -------
+        ndarray, shape (origin, horizon, asset)
+            The pits of those forecasts: what `calibrate` learns from.
+        """
         first = len(panel) - self.calibration
         if first <= self.calibration // 2:
             raise HistoryError(
@@ -251,10 +265,7 @@ class ConformalForecaster(BaseEstimator):
         twin.set_params(n_paths=self.n_paths)
         pits = past_pits(twin, panel, np.arange(first - 1, len(panel) - 1, self.every), self.horizon)
         self.calibrate(pits, panel.assets)
-        self.forecaster_ = clone(self.forecaster).fit(panel)
-        self.trained_assets_ = self.forecaster_.trained_assets_
-        self.knowledge_until_ = self.forecaster_.knowledge_until_
-        return self
+        return pits
 
     def calibrate(self, pits: np.ndarray, assets: Sequence[str]) -> Self:
         """Learn the widths from past pits (origin, horizon, asset), ``every`` bars apart."""

@@ -94,12 +94,10 @@ class NaiveForecaster(BaseEstimator):
         start = Start(view.panel, FeatureSet(("log_return",)), 1, first)
         rng = np.random.default_rng([self.random_state, len(view)])
 
-        def step(features: np.ndarray, unit: np.ndarray) -> np.ndarray:
-            if self.kind == "last":
-                return np.expm1(features[-1, :, 0])
-            return np.tile(first, self.n_paths)
+        def last(features: np.ndarray, unit: np.ndarray) -> np.ndarray:
+            return np.expm1(features[-1, :, 0])
 
-        law = Law(step, [self.shocks_] * len(first))
+        law = Law(last if self.kind == "last" else None, [self.shocks_] * len(first))
         mean, samples = simulate(start, law, horizon, self.n_paths, rng)
         return Forecast(
             view.as_of, view.assets, mean, samples, knowledge_until=self.knowledge_until_, model=type(self).__name__

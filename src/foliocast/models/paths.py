@@ -170,7 +170,7 @@ class Law:
     Parameters
     ----------
     step : callable ``(features (window, column, feature), volatility_30 (column,)) -> expected returns (column,)``
-        Column j is asset ``j % n_assets`` of path ``j // n_assets``.
+        Column j is asset ``j % n_assets`` of path ``j // n_assets``. None: the first mean, bar after bar.
     shocks : sequence of Shocks
         One an asset (several assets may share one object: they are then drawn jointly).
     draw : callable, optional
@@ -178,7 +178,7 @@ class Law:
         distribution. Without it returns are expectation plus filtered volatility times shock.
     """
 
-    step: Step
+    step: Step | None
     shocks: Sequence[Shocks]
     draw: Draw | None = None
 
@@ -196,12 +196,13 @@ def simulate(
     n_assets = len(start.panel.assets)
     past = _Past.of(law.shocks, start.panel)
     volatilities = [] if law.draw is not None else _Sigma.start(law.shocks, start.panel, n_paths)
-    world = _World.begin(start, n_paths) if horizon > 1 or law.draw is not None else None
+    looks = law.draw is not None or (horizon > 1 and law.step is not None)
+    world = _World.begin(start, n_paths) if looks else None
     samples = np.empty((n_paths, horizon, n_assets))
     means = np.empty((horizon, n_assets))
     for h in range(horizon):
         mean = np.broadcast_to(start.mean, (n_paths, n_assets))
-        if h > 0:
+        if h > 0 and law.step is not None:
             assert world is not None
             mean = law.step(world.features, world.unit).reshape(n_paths, n_assets)
         shock, surprise, rank = past.draw(rng.random(n_paths))

@@ -5,27 +5,37 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import lru_cache
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pandas as pd
+from sklearn.base import clone
 
 import foliocast
 from foliocast.core.belief import Forecast
 from foliocast.core.errors import ConfigError, HistoryError
 from foliocast.core.panel import Panel
+from foliocast.runtime.files import whole_file
 from foliocast.workflows.saved import find_saved, load_saved, models_folder, refuse_hindsight
+
+if TYPE_CHECKING:
+    from foliocast.models.conformal import ConformalForecaster
 
 MODELS = {
     "attention_lstm": "AttentionLSTM",
     "lstm": "LSTMForecaster",
     "transformer": "TransformerForecaster",
+    "cross_asset": "CrossAssetTransformer",
+    "trees": "TreesForecaster",
     "linear": "LinearForecaster",
     "naive": "NaiveForecaster",
 }
-QUICK = ("linear", "naive")  # no training loop: fitted in a moment
+QUICK = ("linear", "naive", "trees")  # no training loop: fitted in a moment
 LEVELS = (0.8, 0.95)
 TRAIN_BARS = 1260  # five years of daily bars: recent enough to matter, long enough to learn from
+CALIBRATION_BARS = 252  # the last of them, in which past forecasts are judged
+EVERY = 2  # bars between past forecasts
+COMPANIONS = 19  # other assets whose volatility and past forecasts help with this one's
 
 
 def forecast(panel: Panel, ticker: str, days: int = 7, model: str = "attention_lstm", seed: int = 0) -> dict[str, Any]:
@@ -46,8 +56,9 @@ def forecast(panel: Panel, ticker: str, days: int = 7, model: str = "attention_l
     Returns
     -------
     dict
-        ``ticker``, ``as_of``, ``model``, ``knowledge_until``, ``last_price``, ``notice`` and ``days``: for each the
-        ``date``, expected ``price`` and ``return`` since ``as_of``, and bands of prices ``low_80`` ... ``high_95``.
+        ``ticker``, ``as_of``, ``model``, ``calibration`` (on how many past forecasts of how many assets the bands were
+        calibrated), ``knowledge_until``, ``last_price``, ``notice`` and ``days``: for each the ``date``, expected
+        ``price`` and ``return`` since ``as_of``, and bands of prices ``low_80`` ... ``high_95``.
 
     Raises
     ------
@@ -63,24 +74,68 @@ def forecast(panel: Panel, ticker: str, days: int = 7, model: str = "attention_l
             f"{ticker} has no quote at {panel.times[-1]:%Y-%m-%d}, the end of '{panel.name}': it has left"
         )
     fitted = fitted_model(panel, model, seed)
-    view = alone.asof(panel.times[-1])
+    company = _company(fitted, panel, ticker)
+    view = company.asof(panel.times[-1])
     believed = fitted.forecast(view, days)
-    column = believed.assets.index(ticker)
-    last = float(panel.array("close")[-1, panel.assets.index(ticker)])
-    if not np.isfinite(last):
-        raise HistoryError(
-            f"{ticker} has no quote at {panel.times[-1]:%Y-%m-%d}, the end of '{panel.name}': it has left"
-        )
-    table = _table(believed, column, last, future_days(panel, days))
+    bands, judged = _bands(fitted, company, (model, days, seed))
+    believed = believed if bands is None else bands.widened(believed)
+    table = _table(believed, believed.assets.index(ticker), last, future_days(panel, days))
     return {
         "ticker": ticker,
         "as_of": str(view.as_of.date()),
         "model": describe(fitted, model),
+        "calibration": {"past_forecasts": judged, "assets": len(company.assets) if judged else 0},
         "knowledge_until": str(pd.Timestamp(fitted.knowledge_until_).date()),
         "last_price": last,
         "notice": panel.notice,
         "days": table,
     }
+
+
+def _company(fitted: Any, panel: Panel, ticker: str) -> Panel:
+    """The ticker and those that are forecast with it: all where the model looks across assets, else a few."""
+    known = [a for a in panel.assets if a in fitted.trained_assets_]
+    if ticker not in known:
+        return panel.select([ticker])  # a stranger: the model refuses it, or serves it alone
+    tail = panel.rows(max(0, len(panel) - TRAIN_BARS), len(panel)).select(known)
+    able = np.isfinite(tail.array("close")).all(axis=0) & np.isfinite(
+        fitted.predict(tail, tail.times[-1:]).to_numpy()[0]
+    )
+    across = getattr(fitted, "joint", False) or getattr(fitted, "cross_section", False)
+    others = [a for a, ok in zip(known, able) if ok and a != ticker]
+    wanted = {ticker, *(others if across else others[:COMPANIONS])}
+    return panel.select([a for a in known if a in wanted])
+
+
+def _bands(fitted: Any, company: Panel, key: tuple[str, int, int]) -> tuple[ConformalForecaster | None, int]:
+    """Bands calibrated on past forecasts and their number; None and 0 where the history is too short for it.
+
+    What is calibrated is the law of the paths. A point forecaster's is the volatility filter around a mean: the mean of
+    the past stands in for the forecast one, which spares a second training. A network with its own distribution has
+    a twin trained on the earlier rows.
+    """
+    from foliocast.models.conformal import ConformalForecaster
+    from foliocast.models.naive import NaiveForecaster
+
+    recent = company.rows(max(0, len(company) - TRAIN_BARS), len(company))
+    if len(recent) < 2 * CALIBRATION_BARS:
+        return None, 0
+    model, days, seed = key
+    point = getattr(fitted, "head", "point") == "point"
+    twin = NaiveForecaster("mean", volatility=fitted.volatility, random_state=seed) if point else clone(fitted)
+    bands = ConformalForecaster(twin, LEVELS, days, CALIBRATION_BARS, EVERY)
+    kind = twin.volatility if point else model
+    file = models_folder() / f"bands-{kind}-{recent.data_hash[:24]}-{days}-{seed}.npy"
+    if file.is_file():
+        pits = np.load(file, allow_pickle=False)
+        return bands.calibrate(pits, recent.assets), len(pits)
+    try:
+        pits = bands.look_back(recent)
+    except HistoryError:
+        return None, 0
+    with whole_file(file) as aside, aside.open("wb") as out:
+        np.save(out, pits)
+    return bands, len(pits)
 
 
 def _table(believed: Forecast, column: int, last: float, dates: pd.DatetimeIndex) -> list[dict[str, Any]]:
@@ -137,7 +192,8 @@ def is_ready(panel: Panel, model: str, seed: int = 0) -> bool:
 
 
 def _kept(train: Panel, model: str, seed: int) -> Path:
-    return models_folder() / f"{model}-{train.data_hash[:24]}-{seed}"
+    version = foliocast.__version__  # other defaults are another model
+    return models_folder() / f"{model}-{version}-{train.data_hash[:24]}-{seed}"
 
 
 def _load(folder: Path) -> Any:

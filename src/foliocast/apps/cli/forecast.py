@@ -20,7 +20,10 @@ def forecast(
     days: Annotated[int, typer.Option("--days", min=1, max=30, help="Trading days ahead.")] = 7,
     data: Data = None,
     model: Annotated[
-        str, typer.Option(help="attention_lstm, lstm, transformer, linear, naive, or one trained and named.")
+        str,
+        typer.Option(
+            help="attention_lstm, lstm, transformer, cross_asset, trees, linear, naive, or one trained and named."
+        ),
     ] = "attention_lstm",
     seed: Seed = None,
     as_json: Json = False,
@@ -39,6 +42,12 @@ def forecast(
     screen = console(as_json)
     screen.print(_table(answer))
     screen.print(f"Model: {answer['model']}")
+    judged = answer["calibration"]
+    screen.print(
+        f"Bands: calibrated on {judged['past_forecasts']} past forecasts of {judged['assets']} assets"
+        if judged["past_forecasts"]
+        else "Bands: as simulated; the history is too short to calibrate them"
+    )
     if answer["notice"]:
         screen.print(f"[yellow]{answer['notice']}[/yellow]")
     return answer
