@@ -20,12 +20,15 @@ from foliocast.core.panel import Panel
 from foliocast.core.protocols import ScenarioModel, TaskRunner, serial
 from foliocast.core.scenario_base import Bars, read_bars
 from foliocast.stats import scoring
+from foliocast.stats.fidelity import compare_facts, coverage_precision, memorisation, path_features, windows
 from foliocast.stats.inference import conditional_coverage_test, diebold_mariano, kupiec_test
 
 N_PORTFOLIOS = 32
 WIDE = 60  # assets beyond which the variogram score looks at that many of them
 LEVEL = 0.05
 LAGS = 5  # at least so many neighbouring origins count as dependent
+FACT_PATHS, FACT_BARS = 8, 250  # simulated from the start of each fold, for the stylised facts
+SHORT = 2  # paths of each origin, for collapse and memorisation
 SCORES = ("energy", "portfolio", "crps", "variogram", "fz0")
 
 
@@ -76,6 +79,9 @@ class ScoreCard:
     reference : str
     horizons : tuple of int
     every : int
+    facts : dict of str to DataFrame
+        By model: stylised facts of the market and of the model over windows of up to 250 bars, with a bootstrap band
+        (`stats.fidelity.compare_facts`). Empty where fewer than three such windows were walked through.
     """
 
     table: pd.DataFrame
@@ -84,6 +90,7 @@ class ScoreCard:
     reference: str
     horizons: tuple[int, ...]
     every: int
+    facts: dict[str, pd.DataFrame] = field(default_factory=dict, repr=False)
 
     def compare(self, reference: str | None = None) -> pd.DataFrame:
         """Mean difference to the reference with its standard error and p-value, (model x (score, figure))."""
@@ -178,7 +185,10 @@ def scorecard(
     ``energy``, ``variogram`` and ``crps`` (mean over assets). ``portfolio`` is the CRPS of 32 random portfolios, half
     long-only, half long-short, in units of their own training deviation. ``fz0`` judges VaR and expected shortfall at
     5 % (raw returns, mean over assets). ``cover_h`` is the share inside central 90 % intervals; ``kupiec_h`` and
-    ``christoffersen_h`` test the 5 % VaR of the equal-weight portfolio (rate; rate and independence).
+    ``christoffersen_h`` test the 5 % VaR of the equal-weight portfolio (rate; rate and independence). ``facts`` is how
+    many of the stylised facts lie in the bootstrap band of the data ("9/12"; windows simulated from the start of each
+    fold against what came), ``coverage`` the share of realised paths with a simulated one nearby (low is collapse),
+    ``copies`` the share of simulated paths nearer to a training path than 99 of 100 realised ones.
 
     Raises
     ------
@@ -199,17 +209,17 @@ def scorecard(
             f"needed by the start ({bars.times[min(first, len(bars) - 1)].date()}); shorten train or start earlier"
         )
     tasks = [(name, model, data, bars, plan, fold) for name, model in named.items() for fold in folds]
-    results: dict[str, list[tuple[pd.DataFrame, dict[int, np.ndarray], dict[int, np.ndarray]]]] = {n: [] for n in named}
+    results: dict[str, list[_FoldResult]] = {n: [] for n in named}
     for task, result in zip(tasks, run_tasks(_score_fold, tasks)):
         results[task[0]].append(result)
-    per_origin = {name: pd.concat([part[0] for part in parts]) for name, parts in results.items()}
-    pits = {n: {h: np.concatenate([p[1][h] for p in parts]) for h in horizons} for n, parts in results.items()}
-    hits = {n: {h: np.concatenate([p[2][h] for p in parts]) for h in horizons} for n, parts in results.items()}
     name = next(iter(named)) if reference is None else reference
     if name not in named:
         raise ConfigError(f"reference '{name}' is not among the models: {', '.join(named)}")
-    table = _table(per_origin, pits, hits, name, plan)
-    return ScoreCard(table, per_origin, pits, name, tuple(horizons), every)
+    joined = {n: _FoldResult.joined(parts) for n, parts in results.items()}
+    facts = {n: table for n, r in joined.items() if (table := r.compared_facts()) is not None}
+    table = _table(joined, facts, name, plan)
+    per_origin, pits = {n: r.scores for n, r in joined.items()}, {n: r.pits for n, r in joined.items()}
+    return ScoreCard(table, per_origin, pits, name, tuple(horizons), every, facts)
 
 
 def _named(models: Mapping[str, ScenarioModel] | Sequence[ScenarioModel]) -> dict[str, ScenarioModel]:
@@ -232,28 +242,66 @@ def _slice(data: pd.DataFrame | Panel, bars: Bars, start: int, stop: int) -> pd.
     return pd.DataFrame(bars.returns[start:stop], index=bars.times[start:stop], columns=list(bars.assets))
 
 
+@dataclass(frozen=True)
+class _FoldResult:
+    """What one model did in one fold, or in all of them.
+
+    Attributes
+    ----------
+    scores : DataFrame (origin x score)
+    pits, hits : by horizon, (origin, asset) and (origin,)
+    long : (real, simulated) windows (window, bar, asset), for the facts
+    short : (training, realised, simulated) paths over the longest horizon, as features (path, feature)
+    """
+
+    scores: pd.DataFrame
+    pits: dict[int, np.ndarray]
+    hits: dict[int, np.ndarray]
+    long: tuple[np.ndarray, np.ndarray]
+    short: tuple[np.ndarray, np.ndarray, np.ndarray]
+
+    @classmethod
+    def joined(cls, parts: list[_FoldResult]) -> _FoldResult:
+        def each(key: str) -> dict[int, np.ndarray]:
+            return {h: np.concatenate([getattr(p, key)[h] for p in parts]) for h in getattr(parts[0], key)}
+
+        full = [p.long for p in parts if len(p.long[0])]
+        long = [np.concatenate([w[k] for w in full]) if full else parts[0].long[k] for k in (0, 1)]
+        short = [np.concatenate([p.short[k] for p in (parts if k else parts[:1])]) for k in (0, 1, 2)]
+        scores = pd.concat([p.scores for p in parts])
+        return cls(scores, each("pits"), each("hits"), (long[0], long[1]), (short[0], short[1], short[2]))
+
+    def compared_facts(self) -> pd.DataFrame | None:
+        real, simulated = self.long
+        return compare_facts(real, simulated) if len(real) >= 3 else None
+
+    def shape(self) -> dict[str, float]:
+        """Collapse and memorisation of the short paths; nothing where there are too few."""
+        train, real, simulated = self.short
+        if min(len(train), len(real)) < 10:
+            return {}
+        near = coverage_precision(real, simulated)
+        return {"coverage": near["coverage"], "copies": memorisation(train, real, simulated)["copies"]}
+
+
 def _score_fold(
     task: tuple[str, ScenarioModel, pd.DataFrame | Panel, Bars, Plan, tuple[int, list[int]]],
-) -> tuple[pd.DataFrame, dict[int, np.ndarray], dict[int, np.ndarray]]:
+) -> _FoldResult:
     name, model, data, bars, plan, (known, origins) = task
     fitted = clone(model)
     if getattr(model, "fixed_assets", True):
         fitted.fit(_slice(data, bars, known - plan.train, known))
     past = bars.returns[known - plan.train : known]
-    ruler = _Ruler.of(past, plan)
+    ruler, furthest = _Ruler.of(past, plan), max(plan.horizons)
     rows: list[dict[str, float]] = []
     pits: dict[int, list[np.ndarray]] = {h: [] for h in plan.horizons}
     hits: dict[int, list[bool]] = {h: [] for h in plan.horizons}
+    paths: list[np.ndarray] = []
     for origin in origins:
         history = _slice(data, bars, origin - plan.train, origin)
         seed = int(np.random.SeedSequence([plan.seed, origin]).generate_state(1)[0])
-        scenarios = fitted.simulate(history, max(plan.horizons), plan.n_scenarios, random_state=seed)
-        seen = scenarios.knowledge_until is not None and _later(scenarios.knowledge_until, bars.times[origin - 1])
-        if seen and not plan.allow_contaminated:
-            raise LookAheadError(
-                f"{name} knows the market up to {scenarios.knowledge_until} and would be scored on what followed "
-                f"{bars.times[origin - 1]}; start later or set allow_contaminated"
-            )
+        scenarios = fitted.simulate(history, furthest, plan.n_scenarios, random_state=seed)
+        seen = _has_seen(name, scenarios, bars.times[origin - 1], plan.allow_contaminated)
         row: dict[str, float] = {"contaminated": float(seen)}
         for h in plan.horizons:
             scores, u, hit = ruler.judge(scenarios, bars.returns[origin : origin + h], h)
@@ -261,13 +309,42 @@ def _score_fold(
             pits[h].append(u)
             hits[h].append(hit)
         rows.append(row)
-    frame = pd.DataFrame(rows, index=bars.times[[o - 1 for o in origins]])
+        paths.append(np.array(scenarios.returns[:SHORT], dtype=float))
     shape = (len(origins), len(bars.assets))
-    return (
-        frame,
+    real = np.array([bars.returns[o : o + furthest] for o in origins]).reshape(-1, furthest, shape[1])
+    drawn = np.concatenate(paths) if paths else real
+    return _FoldResult(
+        pd.DataFrame(rows, index=bars.times[[o - 1 for o in origins]]),
         {h: np.array(v).reshape(shape) for h, v in pits.items()},
         {h: np.array(v, dtype=bool) for h, v in hits.items()},
+        _long_windows(fitted, data, bars, plan, known),
+        (path_features(windows(past, furthest)), path_features(real), path_features(drawn)),
     )
+
+
+def _long_windows(
+    fitted: ScenarioModel, data: pd.DataFrame | Panel, bars: Bars, plan: Plan, known: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """The bars that followed the fit and paths simulated from there; nothing where the fold is cut short."""
+    length = min(plan.refit, FACT_BARS)
+    if known + length > len(bars) or length < 2 * max(plan.horizons):
+        empty = np.empty((0, length, len(bars.assets)))
+        return empty, empty
+    history = _slice(data, bars, known - plan.train, known)
+    seed = int(np.random.SeedSequence([plan.seed, known, 3]).generate_state(1)[0])
+    simulated = fitted.simulate(history, length, FACT_PATHS, random_state=seed)
+    return bars.returns[known : known + length][None], np.array(simulated.returns, dtype=float)
+
+
+def _has_seen(name: str, scenarios: ScenarioSet, now: pd.Timestamp, allowed: bool) -> bool:
+    """Whether the model knows what it is asked to foretell; refused unless allowed."""
+    seen = scenarios.knowledge_until is not None and _later(scenarios.knowledge_until, now)
+    if seen and not allowed:
+        raise LookAheadError(
+            f"{name} knows the market up to {scenarios.knowledge_until} and would be scored on what followed "
+            f"{now}; start later or set allow_contaminated"
+        )
+    return seen
 
 
 def _mean_known(values: np.ndarray) -> float:
@@ -345,16 +422,11 @@ def _compare(scores: pd.Series, reference: pd.Series, lags: int) -> dict[str, fl
     return {"difference": float(gap.mean()), "error": float(error), "p": float(test.p_value)}
 
 
-def _table(
-    per_origin: dict[str, pd.DataFrame],
-    pits: dict[str, dict[int, np.ndarray]],
-    hits: dict[str, dict[int, np.ndarray]],
-    reference: str,
-    plan: Plan,
-) -> pd.DataFrame:
+def _table(results: dict[str, _FoldResult], facts: dict[str, pd.DataFrame], reference: str, plan: Plan) -> pd.DataFrame:
     rows = {}
-    for name, scores in per_origin.items():
-        row: dict[str, float | bool] = {}
+    for name, result in results.items():
+        scores, base = result.scores, results[reference].scores
+        row: dict[str, float | bool | str] = {}
         for h in plan.horizons:
             for key in SCORES:
                 column = f"{key}_{h}"
@@ -362,13 +434,14 @@ def _table(
                     continue
                 row[column] = float(scores[column].mean())
                 if key in ("energy", "portfolio"):
-                    row[f"p_{column}"] = _compare(
-                        scores[column], per_origin[reference][column], _lags(column, plan.every)
-                    )["p"]
-            row[f"cover_{h}"] = scoring.coverage(pits[name][h])
-            apart = hits[name][h][:: _lags(f"_{h}", plan.every)]  # overlapping returns cannot be independent hits
+                    row[f"p_{column}"] = _compare(scores[column], base[column], _lags(column, plan.every))["p"]
+            row[f"cover_{h}"] = scoring.coverage(result.pits[h])
+            apart = result.hits[h][:: _lags(f"_{h}", plan.every)]  # overlapping returns cannot be independent hits
             row[f"kupiec_{h}"] = float(kupiec_test(apart, LEVEL).p_value)
             row[f"christoffersen_{h}"] = float(conditional_coverage_test(apart, LEVEL).p_value)
+        if name in facts:
+            row["facts"] = f"{int(facts[name]['inside'].sum())}/{len(facts[name])}"
+        row |= result.shape()
         row["origins"] = len(scores)
         row["contaminated"] = bool(scores["contaminated"].any())
         rows[name] = row

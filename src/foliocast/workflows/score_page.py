@@ -35,7 +35,29 @@ def page(card: ScoreCard) -> str:
     table = card.table.to_html(float_format=lambda v: f"{v:.4f}", border=0)
     return (
         f"<!doctype html><html lang='en'><meta charset='utf-8'><title>Scorecard</title><style>{STYLE}</style>"
-        f"<h1>Scorecard</h1>{head}<div class='wide'>{table}</div>{''.join(parts)}</html>"
+        f"<h1>Scorecard</h1>{head}<div class='wide'>{table}</div>{_facts(card)}{''.join(parts)}</html>"
+    )
+
+
+def _facts(card: ScoreCard) -> str:
+    """Stylised facts: the data with their band, then every model; outside the band in red."""
+    if not card.facts:
+        return ""
+    first = next(iter(card.facts.values()))
+    names = [name for name in card.table.index if name in card.facts]
+    cells = [
+        "<tr><th>fact</th><th>market</th><th>band</th>" + "".join(f"<th>{escape(n)}</th>" for n in names) + "</tr>"
+    ]
+    for fact, row in first.iterrows():
+        line = f"<th>{escape(str(fact))}</th><td>{row['real']:.3f}</td><td>{row['low']:.3f} to {row['high']:.3f}</td>"
+        for name in names:
+            made = card.facts[name].loc[str(fact)]
+            colour = "" if made["inside"] else " style='color:#b3261e'"
+            line += f"<td{colour}>{made['simulated']:.3f}</td>"
+        cells.append(f"<tr>{line}</tr>")
+    return (
+        "<h2>Stylised facts</h2><p>Means over windows from the start of each fold; the band (95 %) resamples the "
+        f"market's windows; red lies outside it.</p><div class='wide'><table>{''.join(cells)}</table></div>"
     )
 
 

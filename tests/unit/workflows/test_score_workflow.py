@@ -127,3 +127,27 @@ def test_one_page(returns: pd.DataFrame, tmp_path: Path) -> None:
     assert (tmp_path / "card.html").read_text(encoding="utf-8") == text
     assert "Scorecard" in text
     assert 'src="http' not in text
+
+
+class Clockwork(fc.BlockBootstrap):
+    """Collapsed: the same calm path always."""
+
+    def simulate(self, history=None, horizon=1, n_scenarios=1000, given=None, random_state=None):  # type: ignore[no-untyped-def]
+        out = super().simulate(history, horizon, n_scenarios, given, random_state)
+        return ScenarioSet(
+            0.01 * np.sin(np.zeros_like(out.returns) + np.arange(horizon)[:, None]), out.assets, out.as_of
+        )
+
+
+def test_facts_and_collapse_tell_a_clockwork_from_a_market(returns: pd.DataFrame) -> None:
+    plan = {"train": 300, "refit": 120, "every": 6, "n_scenarios": 50, "horizons": (1, 20)}
+    card = scorecard({"iid": fc.BlockBootstrap(60.0), "clock": Clockwork()}, returns, **plan)
+    assert set(card.facts) == {"iid", "clock"}
+    assert {"real", "low", "high", "simulated", "inside"} <= set(card.facts["iid"].columns)
+    inside = {name: int(card.table.loc[name, "facts"].split("/")[0]) for name in card.facts}
+    assert inside["iid"] > inside["clock"]
+    assert card.table.loc["iid", "coverage"] > 0.5 > card.table.loc["clock", "coverage"]
+    assert card.table.loc["iid", "copies"] > card.table.loc["clock", "copies"]  # a bootstrap replays what it has seen
+    text = card.to_html()
+    assert "Stylised facts" in text
+    assert "tail_dependence" in text
