@@ -50,6 +50,25 @@ format: $(VENV)/.dev ## format and sort imports in place
 bench: $(VENV)/.dev ## timings as ratios against peers, each pair in one run
 	@for bench in benchmarks/bench_*.py; do echo "== $$bench"; $(BIN)/python $$bench || exit 1; done
 
+site: $(VENV)/.dev ## build the documentation site into site/, pictures and reference included
+	$(BIN)/mkdocs build --strict --quiet
+
+serve-docs: $(VENV)/.dev ## read the documentation site while writing it
+	$(BIN)/mkdocs serve
+
+dist: $(VENV)/.dev ## build the wheel and check that nothing is missing in it
+	rm -rf dist && $(BIN)/uv build --quiet --wheel && $(BIN)/python scripts/check_wheel.py dist/*.whl
+
+security: $(VENV)/.dev ## bandit over the source, pip-audit over the exact versions (the latter needs a network)
+	$(BIN)/bandit -q -r src -c pyproject.toml
+	$(BIN)/uv tool run pip-audit --no-deps --disable-pip -r constraints.txt
+
+load: $(VENV)/.dev ## 200 clients on /predict for 30 seconds
+	$(BIN)/python benchmarks/load_predict.py
+
+track: $(VENV)/.dev ## MLflow's server and pages on SQLite, at port 8602
+	$(BIN)/foliocast track serve
+
 docs: $(VENV)/.dev ## run every code block of the documentation
 	$(BIN)/python -m pytest tests/house/test_docs.py
 

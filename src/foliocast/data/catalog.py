@@ -380,7 +380,7 @@ def _read(folder: Path, card: Card, assets: tuple[str, ...], fields: tuple[str, 
     low, high = (_bound(limit, card.intraday, last) for limit, last in zip(span, (False, True)))
     columns = ", ".join(f'"{field}"' for field in fields if field in FIELDS)
     query = (
-        f"SELECT epoch_us(b.date) AS t, w.code, epoch_us(b.known_at) AS k, {columns} "  # nosec B608: names of FIELDS
+        f"SELECT epoch_us(b.date) AS t, w.code, epoch_us(b.known_at) AS k, {columns} "  # names of FIELDS # nosec B608
         "FROM read_parquet($files) b JOIN wanted w ON b.asset = w.asset"
     )
     with duckdb.connect(config={"threads": 1}) as db:

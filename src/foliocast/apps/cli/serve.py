@@ -17,6 +17,7 @@ def register(app: typer.Typer) -> None:
     """Add the verbs."""
     app.command("serve")(serve)
     app.command("app")(dashboard)
+    app.command("completion")(completion)
 
 
 @guarded
@@ -74,3 +75,18 @@ def dashboard(
     }
     flags = [f"--{key}={value}" for key, value in options.items()]
     os.execv(sys.executable, [sys.executable, "-m", "foliocast.apps.dashboard", *flags])
+
+
+@guarded
+def completion(
+    shell: Annotated[str, typer.Argument(help="bash, zsh or fish.")],
+) -> None:
+    """Print the completion script of a shell: eval "$(foliocast completion bash)"."""
+    from typer.completion import get_completion_script
+
+    from foliocast.core.errors import ConfigError
+
+    if shell not in ("bash", "zsh", "fish"):
+        raise ConfigError(f"no completion for '{shell}'; there is one for bash, zsh and fish")
+    asked = {"prog_name": "foliocast", "complete_var": "_FOLIOCAST_COMPLETE", "shell": shell}
+    print(get_completion_script(**asked))

@@ -76,7 +76,7 @@ class EdgarClient:
             self._wait()
             request = urllib.request.Request(url, headers={"User-Agent": self.user_agent})
             try:
-                with urllib.request.urlopen(request, timeout=self.timeout) as answer:  # nosec B310: https of EDGAR
+                with urllib.request.urlopen(request, timeout=self.timeout) as answer:  # EDGAR, by https # nosec B310
                     body = answer.read(MAX_BYTES + 1)
                 if len(body) > MAX_BYTES:
                     raise DataError(f"{url} is longer than {MAX_BYTES >> 20} MiB; not fetched")
