@@ -27,7 +27,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 try:
-    from playwright.sync_api import Browser, Locator, Page, TimeoutError, sync_playwright
+    from playwright.sync_api import Browser, Locator, Page, sync_playwright
+    from playwright.sync_api import TimeoutError as Late
 except ImportError:
     sys.exit("playwright is not installed: run `make screenshots`, or `pip install playwright`, then try again")
 
@@ -71,7 +72,7 @@ class Drive:
     out: Path
     server: int
     faults: list[str] = field(default_factory=list)
-    times: list[tuple[str, float, float]] = field(default_factory=list)
+    times: list[tuple[str, float]] = field(default_factory=list)
     where: str = ""
 
     def listen(self) -> Drive:
@@ -88,6 +89,11 @@ class Drive:
 
     def fault(self, text: str) -> None:
         self.faults.append(f"{self.where}: {text}")
+        print(f"FAULT {self.faults[-1]}", flush=True)
+
+    def note(self, what: str, wall: float, busy: float) -> None:
+        self.times.append((what, wall))
+        print(f"{wall:6.2f} s {busy:6.2f} s  {what}", flush=True)
 
     def settle(self, limit: float = 60.0) -> float:
         """Wait until the script has run and the page rests; the time of its last change (page clock)."""
@@ -131,7 +137,7 @@ class Drive:
         time.sleep(0.05)
         end = self.settle(limit)
         if timed:
-            self.times.append((f"{self.where}: {what}", max(0.0, end - start) / 1000, cpu(self.server) - before))
+            self.note(f"{self.where}: {what}", max(0.0, end - start) / 1000, cpu(self.server) - before)
         self.check()
 
     def check(self) -> None:
@@ -164,7 +170,7 @@ class Drive:
         wanted = self.page.get_by_role("option", name=option, exact=True).first
         try:
             wanted.wait_for(timeout=400)
-        except TimeoutError:
+        except Late:
             box.locator("input").press("ArrowDown")
         wanted.click()
 
@@ -396,9 +402,9 @@ def first_paint(drive: Drive, began: float, what: str) -> None:
     drive.where = what
     drive.page.goto(drive.base)
     drive.page.wait_for_selector(".js-plotly-plot .main-svg", timeout=60_000)
-    drive.times.append((f"{what}: first useful paint", time.monotonic() - began, cpu(drive.server)))
+    drive.note(f"{what}: first useful paint", time.monotonic() - began, cpu(drive.server))
     drive.settle()
-    drive.times.append((f"{what}: page complete", time.monotonic() - began, cpu(drive.server)))
+    drive.note(f"{what}: page complete", time.monotonic() - began, cpu(drive.server))
 
 
 def walk(browser: Browser, base: str, out: Path, server: int, names: list[str], began: float) -> list[Drive]:
@@ -436,6 +442,7 @@ def main() -> int:
     path = chromium()
     out: Path = chosen.out.absolute()
     out.mkdir(parents=True, exist_ok=True)
+    print("   wall  server's CPU", flush=True)
     with tempfile.TemporaryDirectory() as folder, sync_playwright() as play:
         browser = play.chromium.launch(executable_path=path, args=FLAGS)
         drives: list[Drive] = []
@@ -450,12 +457,10 @@ def main() -> int:
         finally:
             browser.close()
             shutil.copy(Path(folder) / "app.log", out / "app.log")
-    print("   wall  server's CPU")
-    for what, seconds, busy in (entry for d in drives for entry in d.times):
-        print(f"{seconds:6.2f} s {busy:6.2f} s  {what}")
+    times = [seconds for d in drives for what, seconds in d.times if "start" not in what]
     faults = [fault for d in drives for fault in d.faults]
-    for fault in faults:
-        print(f"FAULT {fault}")
+    slow = sum(seconds > 1.0 for seconds in times)
+    print(f"{len(times)} interactions, median {sorted(times)[len(times) // 2]:.2f} s, {slow} above 1 s")
     print(f"{len(list(out.glob('*.png')))} pictures in {out}; {len(faults)} faults")
     return 1 if faults else 0
 

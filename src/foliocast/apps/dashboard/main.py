@@ -76,7 +76,7 @@ def warm() -> threading.Thread:
             importlib.import_module(f"foliocast.apps.dashboard.{name}")
             time.sleep(0.05)
         gc.collect()
-        gc.freeze()  # what is imported stays: Streamlit collects garbage after every run, which took longer than the run
+        gc.freeze()  # Streamlit collects garbage after every run: going through all imports took longer than the run
 
     thread = threading.Thread(target=load, daemon=True, name="warm")
     thread.start()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -54,7 +55,31 @@ MEASURES = {
     "cash": "cash",
     "turnover": "turnover",
 }
+EQUAL = "1/N of the universe"
+RECENT_BARS = 1260.0  # five years: what Kelly's means are taken to rest on
 COUNTS = ("names", "effective_names")
+
+
+Belief = tuple[str, str, tuple[str, ...], int, int]
+
+
+@dataclass(frozen=True)
+class Ask:
+    """What is asked of the optimiser, of which belief, beside which book."""
+
+    belief: Belief
+    assets: tuple[str, ...]
+    taste: Any
+    present: pd.Series
+    name: str
+
+    @property
+    def drawn(self) -> ScenarioSet:
+        return scenarios(*self.belief)
+
+    def best(self, **other: Any) -> Any:
+        """The proposal, for this taste or with parts of it changed."""
+        return _best(self.belief, self.assets, replace(self.taste, **other), tuple(self.present.items()))
 
 
 def page() -> None:
@@ -71,7 +96,7 @@ def page() -> None:
     every = tuple(dict.fromkeys([*assets, *map(str, present.index)]))
     model, horizon, n = _belief()
     taste = _taste(len(assets))
-    drawn = scenarios(source, model, every, horizon, n)
+    ask = Ask((source, model, every, horizon, n), assets, taste, present, name)
     tabs = st.tabs(list(VIEWS), key="portfolio-view", on_change="rerun")
     for view, tab in zip(VIEWS, tabs):
         if not tab.open:
@@ -81,7 +106,7 @@ def page() -> None:
                 _build(found, present, name)
             else:
                 show = {"Proposal": _proposal, "Frontier": _frontier, "Kelly": _kelly, "Risk": _risk}[view]
-                show(drawn, assets, taste, present, name)
+                show(ask)
 
 
 def _universe(found: Panel, source: str) -> tuple[str, ...]:
@@ -143,63 +168,63 @@ def _pick(label: str, options: dict[str, str], key: str, width: int) -> str | No
     return st.selectbox(label, list(options), key=key, format_func=options.get, persist_state=KEEP, width=width)
 
 
-@st.cache_resource(show_spinner="Optimising ...", max_entries=64, hash_funcs={ScenarioSet: id})
-def _best(drawn: ScenarioSet, assets: tuple[str, ...], taste: Any, present: tuple[tuple[str, float], ...]) -> Any:
+@st.cache_resource(show_spinner="Optimising ...", max_entries=64)
+def _best(belief: Belief, assets: tuple[str, ...], taste: Any, present: tuple[tuple[str, float], ...]) -> Any:
     from foliocast.workflows.book import propose
 
-    return propose(drawn.select(assets), taste, pd.Series(dict(present), dtype=float))
+    return propose(scenarios(*belief).select(assets), taste, pd.Series(dict(present), dtype=float))
 
 
-def _asked(drawn: ScenarioSet, assets: tuple[str, ...], taste: Any, present: pd.Series) -> Any:
-    return _best(drawn, assets, taste, tuple(present.items()))
+def _equal(ask: Ask) -> pd.Series:
+    return pd.Series(1.0 / len(ask.assets), index=list(ask.assets))
 
 
-def _proposal(drawn: ScenarioSet, assets: tuple[str, ...], taste: Any, present: pd.Series, name: str) -> None:
+def _proposal(ask: Ask) -> None:
     from foliocast.workflows.book import trades
 
-    found = _asked(drawn, assets, taste, present)
-    books = {"Proposal": found.weights, name: present}
-    _metrics(drawn, books, taste, name)
+    found = ask.best()
+    books = {"Proposal": found.weights, ask.name: ask.present}
+    _metrics(ask, books)
     figures.show(figures.weights(books), "Weights of the proposal and of the present book", key="weights")
-    _side_by_side(drawn, {**books, "Equal weight": pd.Series(1.0 / len(assets), index=list(assets))}, taste, name)
-    change = trades(present, found.weights)
+    _side_by_side(ask, {**books, EQUAL: _equal(ask)})
+    change = trades(ask.present, found.weights)
     st.caption(
         f"Solved by {found.solver}; certified within {found.gap:.1e} of the best there is on these scenarios, which "
-        f"are a belief ({drawn.model}), not the future."
+        f"are a belief ({ask.drawn.model}), not the future."
     )
-    with st.expander(f"{len(change)} trades from {name}"):
+    with st.expander(f"{len(change)} trades from {ask.name}"):
         table = pd.DataFrame({"trade": change, "side": np.where(change > 0, "buy", "sell")})
         st.dataframe(table, column_config={"trade": st.column_config.NumberColumn(format="percent")})
     with row():
         if st.button("Take this book", type="primary", icon=":material/check:", key="take-proposal"):
-            hold(found.weights, f"{OBJECTIVES[taste.objective]} book")
+            hold(found.weights, f"{OBJECTIVES[ask.taste.objective]} book")
             st.rerun()
         csv = found.weights.rename("weight").rename_axis("asset").to_csv()
         st.download_button("Download CSV", csv, "book.csv", "text/csv", icon=":material/download:", on_click="ignore")
 
 
-def _metrics(drawn: ScenarioSet, books: dict[str, pd.Series], taste: Any, name: str) -> None:
+def _metrics(ask: Ask, books: dict[str, pd.Series]) -> None:
     from foliocast.workflows.book import compare
 
-    table = compare(drawn, books, taste.alpha, name)
+    table = compare(ask.drawn, books, ask.taste.alpha, ask.name)
     ours, theirs = table.iloc[0], table.iloc[1]
     with row("top"):
         for title, column, better in (
             ("Expected return", "mean", "normal"),
-            (f"CVaR {taste.alpha * 100:g} %", "cvar", "inverse"),
+            (f"CVaR {ask.taste.alpha * 100:g} %", "cvar", "inverse"),
             ("Volatility", "volatility", "inverse"),
             ("Chance of a loss", "probability_of_loss", "inverse"),
         ):
             gap = f"{ours[column] - theirs[column]:+.2%}"
             st.metric(title, f"{ours[column]:.2%}", gap, delta_color=better, width=160)
         st.metric("Turnover", f"{ours['turnover']:.0%}", width=110)
-    st.caption(f"Over {drawn.horizon} bars; arrows are against {name}.")
+    st.caption(f"Over {ask.drawn.horizon} bars; arrows are against {ask.name}.")
 
 
-def _side_by_side(drawn: ScenarioSet, books: dict[str, pd.Series], taste: Any, name: str) -> None:
+def _side_by_side(ask: Ask, books: dict[str, pd.Series]) -> None:
     from foliocast.workflows.book import compare
 
-    table = compare(drawn, books, taste.alpha, name)
+    table = compare(ask.drawn, books, ask.taste.alpha, ask.name)
     shown = {
         title: [f"{v:.1f}" if column in COUNTS else f"{v:.1%}" for v in table[column]]
         for column, title in MEASURES.items()
@@ -207,23 +232,20 @@ def _side_by_side(drawn: ScenarioSet, books: dict[str, pd.Series], taste: Any, n
     st.dataframe(pd.DataFrame(shown, index=table.index).T.rename_axis("over the horizon"), height=460)
 
 
-@st.cache_resource(show_spinner="Walking the frontier ...", max_entries=32, hash_funcs={ScenarioSet: id})
-def _line(
-    drawn: ScenarioSet, assets: tuple[str, ...], taste: Any, present: tuple[tuple[str, float], ...]
-) -> pd.DataFrame:
+@st.cache_resource(show_spinner="Walking the frontier ...", max_entries=32)
+def _line(belief: Belief, assets: tuple[str, ...], taste: Any, present: tuple[tuple[str, float], ...]) -> pd.DataFrame:
     from foliocast.workflows.book import frontier
 
-    return frontier(drawn.select(assets), taste, pd.Series(dict(present), dtype=float))
+    return frontier(scenarios(*belief).select(assets), taste, pd.Series(dict(present), dtype=float))
 
 
-def _frontier(drawn: ScenarioSet, assets: tuple[str, ...], taste: Any, present: pd.Series, name: str) -> None:
+def _frontier(ask: Ask) -> None:
     from foliocast.workflows.book import place
 
-    line = _line(drawn, assets, taste, tuple(present.items()))
-    equal = pd.Series(1.0 / len(assets), index=list(assets))
-    books = {"Proposal": _asked(drawn, assets, taste, present).weights, name: present, "Equal weight": equal}
-    points = {title: place(drawn, book, taste) for title, book in books.items()}
-    title = f"{RISKS[taste.risk]} over {drawn.horizon} bars"
+    line = _line(ask.belief, ask.assets, ask.taste, tuple(ask.present.items()))
+    books = {"Proposal": ask.best().weights, ask.name: ask.present, EQUAL: _equal(ask)}
+    points = {title: place(ask.drawn, book, ask.taste) for title, book in books.items()}
+    title = f"{RISKS[ask.taste.risk]} over {ask.drawn.horizon} bars"
     figures.show(
         figures.frontier(line, points, title), "Efficient frontier with the books on it and below it", key="line"
     )
@@ -239,14 +261,11 @@ def _frontier(drawn: ScenarioSet, assets: tuple[str, ...], taste: Any, present: 
         st.dataframe(flat, hide_index=True, column_config=dict.fromkeys(flat.columns, share))
 
 
-def _kelly(drawn: ScenarioSet, assets: tuple[str, ...], taste: Any, present: pd.Series, name: str) -> None:
-    from dataclasses import replace
-
+def _kelly(ask: Ask) -> None:
     from foliocast.workflows.book import growth_curve
 
-    bars = 1260.0
-    full = _asked(drawn, assets, replace(taste, objective="kelly", kelly_fraction=1.0), present)
-    humble = _asked(drawn, assets, replace(taste, objective="kelly", kelly_fraction=1.0, observations=bars), present)
+    full = ask.best(objective="kelly", kelly_fraction=1.0)
+    humble = ask.best(objective="kelly", kelly_fraction=1.0, observations=RECENT_BARS)
     st.markdown(
         "Kelly bets for the fastest growth on the joint scenarios, cash allowed. Half of the bet gives up a quarter of "
         "the growth for half of the swings; and what five years cannot tell about the mean calls for less again."
@@ -267,7 +286,7 @@ def _kelly(drawn: ScenarioSet, assets: tuple[str, ...], taste: Any, present: pd.
     left, right = st.columns(2)
     with left:
         figures.show(
-            figures.growth(growth_curve(drawn, full.weights)),
+            figures.growth(growth_curve(ask.drawn, full.weights)),
             "Expected log growth against the size of the bet",
             key="growth",
         )
@@ -279,15 +298,15 @@ def _kelly(drawn: ScenarioSet, assets: tuple[str, ...], taste: Any, present: pd.
         st.rerun()
 
 
-def _risk(drawn: ScenarioSet, assets: tuple[str, ...], taste: Any, present: pd.Series, name: str) -> None:
+def _risk(ask: Ask) -> None:
     from foliocast.workflows.book import risk_shares
 
-    ours = _asked(drawn, assets, taste, present).weights
-    for title, book in (("Proposal", ours), (name, present)):
+    ours = ask.best().weights
+    for title, book in (("Proposal", ours), (ask.name, ask.present)):
         st.markdown(f"**{title}**")
-        shares = risk_shares(drawn, book, taste.alpha).sort_values("share_cvar", ascending=False)
+        shares = risk_shares(ask.drawn, book, ask.taste.alpha).sort_values("share_cvar", ascending=False)
         figures.show(figures.shares(shares), f"Who carries the risk of {title}", key=f"shares-{title}")
-    alike = {"Proposal": drawn.portfolio(ours), name: drawn.portfolio(present)}
+    alike = {"Proposal": ask.drawn.portfolio(ours), ask.name: ask.drawn.portfolio(ask.present)}
     figures.show(figures.distribution(alike), "Distribution of the return of both books", key="both")
 
 

@@ -9,7 +9,8 @@ import pandas as pd
 import streamlit as st
 
 from foliocast.apps.dashboard import figures
-from foliocast.apps.dashboard.shared import KEEP, run_folders
+from foliocast.apps.dashboard.shared import KEEP, run_folders, told
+from foliocast.runtime.tracking import chosen, default_store, tracker
 from foliocast.workflows.runs import RunFolder, list_runs
 
 HEADLINES = {
@@ -19,10 +20,21 @@ HEADLINES = {
 SHARES = ("return a year", "volatility", "drawdown", "cost")
 
 
+VIEWS = ("Run folders", "Records", "Models")
+
+
 def page() -> None:
-    """List of runs, comparison of their strategies, and the report of one."""
+    """Run folders with their comparison and reports; records and models of the tracking store."""
     st.title("Runs")
     st.markdown("What was tried, how it ended, and what it is worth next to its baselines.")
+    tabs = st.tabs(list(VIEWS), key="runs-view", on_change="rerun")
+    for tab, show in zip(tabs, (_folders, _records, _models)):
+        if tab.open:
+            with tab, told():
+                show()
+
+
+def _folders() -> None:
     found = [run for folder in run_folders() for run in list_runs(folder)]
     if not found:
         st.info("No runs yet. Start one on the page Backtest, or with `foliocast backtest`.", icon=":material/info:")
@@ -30,7 +42,7 @@ def page() -> None:
     found.sort(key=lambda run: str(run["created"]), reverse=True)
     _list(found)
     labels = {run["folder"]: f"{run['id']}  ·  {run['data'] or '?'}  ·  {run['status']}" for run in found}
-    chosen = st.multiselect(
+    picked = st.multiselect(
         "Compare",
         list(labels),
         default=[found[0]["folder"]],
@@ -38,14 +50,82 @@ def page() -> None:
         key="compare",
         persist_state=KEEP,
     )
-    chosen = [folder for folder in chosen if folder in labels]
-    if not chosen:
+    picked = [folder for folder in picked if folder in labels]
+    if not picked:
         st.info("Choose one run or several.", icon=":material/info:")
         return
-    _comparison(chosen)
-    _equity(chosen)
-    for folder in chosen:
+    _comparison(picked)
+    _equity(picked)
+    for folder in picked:
         _report(Path(folder), labels[folder])
+
+
+def _store() -> Any:
+    """The tracking store that is set or was used here; None (with a message) when there is none."""
+    where = chosen(None)
+    own = default_store()
+    if where is None and Path(own.partition(":///")[2]).is_file():
+        where = own
+    if where is None:
+        st.info(
+            "Nothing is tracked yet. `foliocast backtest --track mlflow` keeps runs in MLflow, `--track FOLDER` in a "
+            "folder; `FOLIOCAST_TRACK` says it for all, this page included.",
+            icon=":material/info:",
+        )
+        return None
+    with st.spinner("Opening the store ..."):
+        found = tracker(where)
+    st.caption(f"Kept in {where.partition(':///')[2] or where}. `foliocast track serve` opens MLflow's own pages.")
+    return found
+
+
+def _records() -> None:
+    store = _store()
+    if store is None:
+        return
+    rows = [
+        {
+            "run": run["name"],
+            "data": run["tags"].get("data"),
+            "audit": run["tags"].get("audit"),
+            "strategy": part["name"],
+            "Sharpe": part["metrics"].get("sharpe"),
+            "deflated": part["metrics"].get("deflated_sharpe"),
+            "return a year": part["metrics"].get("annual_return"),
+        }
+        for run in store.runs()
+        for part in run["parts"]
+    ]
+    if not rows:
+        st.info("The store holds no runs yet.", icon=":material/info:")
+        return
+    share, number = st.column_config.NumberColumn(format="percent"), st.column_config.NumberColumn(format="%.2f")
+    config = {"Sharpe": number, "deflated": number, "return a year": share}
+    st.dataframe(pd.DataFrame(rows), hide_index=True, column_config=config)
+
+
+def _models() -> None:
+    from foliocast.workflows.forecast import model_cards
+
+    st.markdown("**On this machine**")
+    rows = [
+        {
+            "model": card["name"],
+            "kind": str(card.get("kind", card.get("error", "?"))).rpartition(":")[2],
+            "knows data up to": str(card.get("knowledge_until", ""))[:10],
+            "data": str(card.get("data_hash", ""))[:12],
+        }
+        for card in model_cards()["cards"]
+    ]
+    st.dataframe(pd.DataFrame(rows), hide_index=True)
+    st.markdown("**In the registry**")
+    store = _store()
+    if store is not None:
+        kept = [{"model": m.name, "version": m.version, "digest": m.digest[:12]} for m in store.models()]
+        if kept:
+            st.dataframe(pd.DataFrame(kept), hide_index=True)
+        else:
+            st.info("The registry holds no models yet: `foliocast track model NAME`.", icon=":material/info:")
 
 
 def _list(found: list[dict[str, Any]]) -> None:

@@ -149,7 +149,7 @@ def in_hand(assets: tuple[str, ...]) -> tuple[pd.Series, str]:
         if len(inside):
             return inside, str(found["name"])
     first = list(assets[:8])
-    return pd.Series(1.0 / len(first), index=first), "Equal weight"
+    return pd.Series(1.0 / len(first), index=first), f"Equal weight of {len(first)}"
 
 
 def lost(assets: tuple[str, ...]) -> pd.Series:

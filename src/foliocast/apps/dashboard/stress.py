@@ -62,16 +62,15 @@ Spec = tuple[tuple[str, ...], int, int, str, float, str, float, float, float]
 
 
 def _choose(found: Panel, source: str) -> Spec:
+    models = st.multiselect(
+        "Models, side by side",
+        list(MODEL_NAMES),
+        ["fhs", "t-copula", "bootstrap"],
+        key="stress-models",
+        format_func=lambda n: MODEL_NAMES[n],
+        persist_state=KEEP,
+    )
     with row():
-        models = st.multiselect(
-            "Models, side by side",
-            list(MODEL_NAMES),
-            ["fhs", "t-copula", "bootstrap"],
-            key="stress-models",
-            format_func=MODEL_NAMES.get,
-            persist_state=KEEP,
-            width=420,
-        )
         horizon = st.slider("Bars ahead", 1, 60, 10, key="stress-horizon", persist_state=KEEP, width=165)
         level = st.select_slider(
             "Level", [0.9, 0.95, 0.975, 0.99], 0.95, key="stress-level", persist_state=KEEP, width=160

@@ -15,6 +15,7 @@ from streamlit.testing.v1 import AppTest
 from foliocast import AttentionLSTM, load_panel
 from foliocast.apps.dashboard import shared
 from foliocast.runtime.home import home
+from foliocast.runtime.tracking import Record, tracker
 from foliocast.workflows.runs import new_run
 
 MAIN = Path(shared.__file__).with_name("main.py")
@@ -344,6 +345,19 @@ def test_runs_are_listed_compared_and_read(tmp_path: Path, monkeypatch: pytest.M
     (run.path / "report.html").write_text("<p>found</p>")
     test = page("runs", **{f"report__{run.path.name}".replace("-", "__"): True})
     assert labelled(test.get("download_button"), "Download")
+
+
+def test_records_and_models_are_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("FOLIOCAST_TRACK", raising=False)
+    assert "Nothing is tracked yet" in said(turn(page("runs"), "runs-view", "Records"))
+    part = Record("mine.a", "a", metrics={"sharpe": 1.25})
+    tracker(str(tmp_path / "kept")).record(Record("mine", "mine", tags={"data": "sample"}, parts=(part,)))
+    monkeypatch.setenv("FOLIOCAST_TRACK", str(tmp_path / "kept"))
+    test = turn(page("runs"), "runs-view", "Records")
+    assert test.dataframe[0].value["Sharpe"].tolist() == [1.25]
+    turn(test, "runs-view", "Models")
+    assert {"stocks", "default"} <= set(test.dataframe[0].value["model"])
+    assert "holds no models yet" in said(test)
 
 
 def test_live_without_a_feed_says_so() -> None:
