@@ -18,6 +18,7 @@ from foliocast.data import load_panel
 from foliocast.data.funds import FundCorpus, canonical_ticker
 from foliocast.features.funds import MARKET, Prompt, market_tags, read_date
 from foliocast.models.funds.generator import FundGenerator, Trajectory
+from foliocast.models.funds.text import sentence_encoder, understand
 from foliocast.runtime.home import home
 
 FRAMES, BARS = 8, 14
@@ -36,6 +37,8 @@ class GenerateOptions:
     data : str or None
         Catalog name, file or sample of prices: only what is quoted there at the date may be held, and the market's
         volatility and momentum up to that date are conditions unless the prompt states them.
+    text : bool
+        Read by meaning what the vocabulary does not know (extra ``text``); what was read so is in the summary.
     decide_at : str or None
         Date at which the portfolio would have been decided on; earlier than the model's knowledge it is refused,
         unless ``allow_contaminated``.
@@ -52,6 +55,7 @@ class GenerateOptions:
     model: str = "default"
     corpus: str | None = None
     data: str | None = None
+    text: bool = False
     decide_at: str | None = None
     allow_contaminated: bool = False
 
@@ -119,6 +123,8 @@ def generate(
     near = None if asked.corpus is None else nearest_funds(weights, FundCorpus.load(asked.corpus))
     weights, moved = (frame.rename(columns=spelling) for frame in (weights, moved))
     summary = _summary(weights, n, seed, asked, near)
+    literal = model.read(prompt).fields
+    summary["read_by_meaning"] = {k: v for k, v in said.fields.items() if literal.get(k) != v}
     files = {} if out is None else _write(Path(out), weights, summary, moved, near, path)
     return Generated(weights, summary, moved, near, path, files)
 
@@ -147,6 +153,8 @@ def _placed(
 ) -> tuple[Prompt, GenerateOptions, dict[str, str]]:
     """The prompt and the universe as the data of the user place them; and how these data spell the tickers."""
     said = model.read(prompt)
+    if asked.text:
+        said = understand(said, model.vocabulary_, sentence_encoder())
     if asked.data is None:
         return said, asked, {}
     when = said.date if asked.date is None else read_date(asked.date, strict=True)

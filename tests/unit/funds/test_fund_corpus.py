@@ -201,3 +201,15 @@ def test_unknown_parts_are_read_by_meaning_if_an_encoder_is_there() -> None:
     found = understand(said, VOCABULARY, encode)
     assert found.fields == {"sector": "technology", "style": "value"}
     assert found.unknown == ("blue cheese",)
+
+
+def test_a_part_that_is_as_near_to_one_word_as_to_another_stays_unknown() -> None:
+    from foliocast.models.funds.text import understand
+
+    def encode(sentences: list[str]) -> np.ndarray:
+        one, two = np.array([1.0, 0.0]), np.array([0.0, 1.0])
+        table = {"value": one, "growth": two, "investing": one + two, "bargains": one + 0.2 * two}
+        return np.stack([table.get(s, np.array([0.1, -1.0])) for s in sentences])
+
+    assert understand(VOCABULARY.parse("investing"), VOCABULARY, encode).unknown == ("investing",)
+    assert understand(VOCABULARY.parse("bargains"), VOCABULARY, encode).fields == {"style": "value"}

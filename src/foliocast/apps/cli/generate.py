@@ -37,6 +37,9 @@ def generate(
     model: Annotated[
         str, typer.Option("--model", "-m", help="default, or the folder of a saved generator.")
     ] = "default",
+    text: Annotated[
+        bool, typer.Option("--text", help="Read unknown words by meaning (extra text, some seconds).")
+    ] = False,
     decide_at: Annotated[
         str | None, typer.Option(help="Refuse if the model has seen filings from after this date.", show_default=False)
     ] = None,
@@ -65,14 +68,17 @@ def generate(
         data=data,
         corpus=None if corpus is None else str(corpus),
         model=model,
+        text=text,
         decide_at=decide_at,
     )
     made = work(prompt, n=n, seed=seed or 0, options=options, out=out)
     screen = console(as_json)
     screen.print(_table(made.weights))
-    for key in ("unknown", "unknown_words"):
-        if made.summary.get(key):
-            screen.print(f"[yellow]not understood: {', '.join(map(str, made.summary[key]))}[/yellow]")
+    if made.summary["read_by_meaning"]:
+        found = ", ".join(f"{k} = {v}" for k, v in made.summary["read_by_meaning"].items())
+        screen.print(f"read by meaning: {found}")
+    if made.summary["unknown"]:
+        screen.print(f"[yellow]not understood: {', '.join(map(str, made.summary['unknown']))}[/yellow]")
     for name, path in made.files.items():
         screen.print(f"{name}: {path}", soft_wrap=True)
     samples = {str(k): {t: w for t, w in row.items() if w > 0} for k, row in made.weights.T.to_dict().items()}

@@ -31,7 +31,9 @@ def sentence_encoder() -> Encoder:
     return lambda sentences: np.asarray(model.encode(sentences, show_progress_bar=False))
 
 
-def understand(prompt: Prompt, vocabulary: Vocabulary, encode: Encoder, least: float = 0.45) -> Prompt:
+def understand(
+    prompt: Prompt, vocabulary: Vocabulary, encode: Encoder, least: float = 0.45, margin: float = 0.03
+) -> Prompt:
     """Give each unknown part the field and word whose name is nearest in meaning.
 
     Parameters
@@ -42,6 +44,8 @@ def understand(prompt: Prompt, vocabulary: Vocabulary, encode: Encoder, least: f
     encode : Encoder
     least : float
         Smallest cosine similarity; below it a part stays unknown. Fields that were said keep their word.
+    margin : float
+        By how much the best word must be nearer than any other: "investing" is no more a mutual than a hedge fund.
     """
     if not prompt.unknown:
         return prompt
@@ -53,7 +57,8 @@ def understand(prompt: Prompt, vocabulary: Vocabulary, encode: Encoder, least: f
     fields, left = dict(prompt.fields), []
     for part, row in zip(prompt.unknown, likeness):
         name, word, _ = known[int(row.argmax())]
-        if row.max() < least or name in fields:
+        others = max((x for x, (f, w, _) in zip(row, known) if (f, w) != (name, word)), default=-1.0)
+        if row.max() < max(least, others + margin) or name in fields:
             left.append(part)
         else:
             fields[name] = word
