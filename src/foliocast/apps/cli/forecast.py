@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from foliocast.apps.cli.common import Data, Json, Seed, console, guarded, panel_of, progress
+from foliocast.apps.cli.common import Data, Json, Out, Seed, console, guarded, panel_of, progress
 
 
 def register(app: typer.Typer) -> None:
@@ -26,9 +26,12 @@ def forecast(
         ),
     ] = "attention_lstm",
     seed: Seed = None,
+    out: Out = None,
     as_json: Json = False,
 ) -> Any:
     """Expected path of one ticker with 80 and 95 % bands, on trading days of its exchange.
+
+    With --out the picture is drawn there: foliocast forecast NVDA --out .
 
     The model is fitted on the data set that holds the ticker (the first call takes a while, later ones do not);
     a ticker without data is refused, never served by a model of another one.
@@ -50,6 +53,11 @@ def forecast(
     )
     if answer["notice"]:
         screen.print(f"[yellow]{answer['notice']}[/yellow]")
+    if out is not None:
+        from foliocast.workflows.forecast_picture import draw
+
+        answer = {**answer, "picture": str(draw(answer, panel, out))}
+        screen.print(f"Picture: {answer['picture']}", soft_wrap=True)
     return answer
 
 
