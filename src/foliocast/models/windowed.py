@@ -30,6 +30,7 @@ from foliocast.models.paths import Draw, Law, Shocks, Start, simulate
 CHUNK = 128  # rows predicted at a time, always padded to this: a row's bits do not depend on its neighbours
 REACH = 10.0  # standardised features are cut here: a network is not asked about what lies far outside its training
 POOLED = "*"
+UNIT = "volatility_30"  # returns are counted in it
 
 
 class Predictor(Protocol):
@@ -147,7 +148,7 @@ class Supervised:
 
 def return_unit(panel: Panel) -> np.ndarray:
     """The unit of returns: trailing 30-bar volatility, (time, asset); NaN where unknown or zero."""
-    sigma = REGISTRY["volatility_30"].compute(panel)
+    sigma = REGISTRY[UNIT].compute(panel)
     return np.where(sigma > 1e-8, sigma, np.nan)
 
 
@@ -295,7 +296,8 @@ class WindowForecaster(_Learnt, BaseEstimator):
         out = np.full((len(rows), len(panel.assets)), np.nan)
         if not len(rows):
             return out
-        start = max(0, int(rows.min()) + 2 - self.window - self.feature_set_.lookback)
+        look = max(self.window - 1 + self.feature_set_.lookback, REGISTRY[UNIT].lookback)
+        start = max(0, int(rows.min()) + 1 - look)
         cut = panel.rows(start, int(rows.max()) + 1)
         raw, sigma = self.feature_set_(cut), return_unit(cut)
         place = np.full(len(cut), -1)

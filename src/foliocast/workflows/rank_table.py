@@ -46,14 +46,14 @@ _DATES = {"batch_size": 4, "max_steps": 100}  # a batch of dates holds all their
 # the forecasters of the table: small and bounded in steps, so that twenty years of 500 stocks take minutes
 DEFAULTS: dict[str, dict[str, Any]] = {
     REFERENCE: {"type": "LinearForecaster", "cross_section": True, "volatility": "ewma"},
-    "linear, 5-bar label": {"type": "LinearForecaster", "cross_section": True, "volatility": "ewma", "ahead": 5},
+    "linear_5": {"type": "LinearForecaster", "cross_section": True, "volatility": "ewma", "ahead": 5},
     "trees": {"type": "TreesForecaster", "cross_section": True, "volatility": "ewma", "min_samples": 1000},
     "lstm": {"type": "LSTMForecaster", **_LSTM},
-    "lstm, ranking loss": {"type": "LSTMForecaster", **_LSTM, **_DATES, "rank_weight": 1.0},
+    "lstm_ranked": {"type": "LSTMForecaster", **_LSTM, **_DATES, "rank_weight": 1.0},
     "attention_lstm": {"type": "AttentionLSTM", **_LSTM},
     "transformer": {"type": "TransformerForecaster", **_NET, "patch": 10, "stride": 10, "width": 16, "layers": 1},
     "cross_asset": {"type": "CrossAssetTransformer", **_NET, **_DATES},
-    "cross_asset, ranking loss": {"type": "CrossAssetTransformer", **_NET, **_DATES, "rank_weight": 1.0},
+    "cross_asset_ranked": {"type": "CrossAssetTransformer", **_NET, **_DATES, "rank_weight": 1.0},
     "mean": {"type": "NaiveForecaster", "kind": "mean", "volatility": "ewma"},
     "last": {"type": "NaiveForecaster", "kind": "last", "volatility": "ewma"},
 }
