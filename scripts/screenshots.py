@@ -388,6 +388,17 @@ def cpu(process: int) -> float:
     return sum(map(int, ticks)) / os.sysconf("SC_CLK_TCK")
 
 
+def await_idle(process: int, limit: float = 120.0) -> None:
+    """Wait until a process hardly works."""
+    end, before = time.monotonic() + limit, cpu(process)
+    while time.monotonic() < end:
+        time.sleep(2.0)
+        now = cpu(process)
+        if not now - before > 0.1:
+            return
+        before = now
+
+
 def new_page(browser: Browser, base: str, out: Path, server: int, look: str) -> Drive:
     width, scheme = LOOKS[look]
     context = browser.new_context(
@@ -450,6 +461,7 @@ def main() -> int:
             with serving(chosen.app, Path(folder)) as (base, server, began):
                 cold = new_page(browser, base, out, server, "light")
                 first_paint(cold, began, "very first start, which compiles")
+                await_idle(server)  # it imports ahead what other pages need, and this once compiles it, too
                 cold.page.close()
             names = [name for name in PAGES if name in chosen.pages.split(",")]
             with serving(chosen.app, Path(folder)) as (base, server, began):

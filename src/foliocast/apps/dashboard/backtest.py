@@ -24,7 +24,7 @@ def page() -> None:
     st.title("Backtest")
     st.markdown("Walk-forward with costs and limits. Every number comes with its interval, its baselines and an audit.")
     with row():
-        names = sorted(path.stem for path in PACKAGED.glob("*.toml"))
+        names = sorted((path.stem for path in PACKAGED.glob("*.toml")), key=lambda n: (n != "demo", n))
         name = str(st.selectbox("Start from", names, key="config", persist_state=KEEP, width=220) or names[0])
         data = st.selectbox(
             "Data",

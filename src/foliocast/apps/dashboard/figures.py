@@ -298,7 +298,10 @@ def bars(values: pd.Series, title: str = "", low: Any = None, high: Any = None) 
             hovertemplate="%{y}: %{x:.2%}<extra></extra>",
         )
     )
-    figure.update_xaxes(title=title)
+    ends = [values, low, high] if low is not None else [values]
+    least, most = min(0.0, *(float(e.min()) for e in ends)), max(0.0, *(float(e.max()) for e in ends))
+    room = (0.2 if low is None else 0.05) * ((most - least) or 1.0)  # for the numbers beyond the bars
+    figure.update_xaxes(title=title, range=[least - room * (least < 0), most + room * (most > 0)])
     figure.update_yaxes(autorange="reversed")
     return styled(figure, 90 + 30 * len(values), "x", legend=False)
 

@@ -24,7 +24,7 @@ def page() -> None:
     found = head("Forecast", "The next trading days of one ticker: an expected path, and how far off it may be.")
     source = chosen_data()
     with row():
-        ticker = st.selectbox("Ticker", found.assets, key=f"ticker-{source}", persist_state=KEEP, width=150)
+        ticker = st.selectbox("Ticker", found.assets, key=f"ticker-{source}", persist_state=KEEP, width=130)
         options = [*NAMES, *(n for n in trained("forecast") if n not in NAMES)]
         model = st.selectbox(
             "Model", options, key="forecaster", format_func=lambda n: NAMES.get(n, n), persist_state=KEEP, width=210

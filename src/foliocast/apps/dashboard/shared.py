@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -116,13 +117,15 @@ def trained(ability: str) -> list[str]:
     """Names of models that were trained and kept here, of the kind that can ``forecast`` or ``simulate``."""
     from foliocast.workflows.forecast import model_cards
 
-    diffusion = ability == "simulate"
+    home_of = {
+        "forecast": re.compile(r"foliocast\.models\.\w+:"),
+        "simulate": re.compile(r"foliocast\.models\.diffusion\."),
+    }
     found = []
     for card in model_cards()["cards"]:
-        kind = str(card.get("kind", ""))
-        inside = (home() / "models" / str(card["name"])).is_dir()
-        if inside and "name" in card and (".diffusion." in kind) == diffusion and ":" in kind:
-            found.append(str(card["name"]))
+        name, kind = str(card.get("name")), str(card.get("kind", ""))
+        if home_of[ability].match(kind) and (home() / "models" / name).is_dir():
+            found.append(name)
     return found
 
 
