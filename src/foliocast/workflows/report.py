@@ -13,6 +13,7 @@ from pathlib import Path
 
 from foliocast.runtime.files import whole_file
 from foliocast.workflows import report_sections as sections
+from foliocast.workflows.report_explain import explanations
 from foliocast.workflows.run_tables import Run
 
 SECTIONS: tuple[Callable[[Run], str], ...] = (
@@ -25,6 +26,7 @@ SECTIONS: tuple[Callable[[Run], str], ...] = (
     sections.forecasts,
     sections.regimes,
     sections.attention,
+    explanations,
     sections.limits,
     sections.cards,
     sections.conventions,
