@@ -66,6 +66,34 @@ def candles(panel: Panel, ticker: str, days: int = 180) -> pd.DataFrame:
     return table[table.index > table.index[-1] - pd.Timedelta(days=days)]
 
 
+def regime(panel: Panel) -> dict[str, Any]:
+    """The regime of the panel's equally weighted market now, by the volatility and trend rule.
+
+    Returns
+    -------
+    dict
+        ``label`` (one of `foliocast.features.regimes.RULE_LABELS`, None while the windows are not full),
+        ``volatility`` per bar over 30 bars, ``threshold`` above which the market is stressed (upper quartile of the
+        last five years), ``trend`` (mean log return of 60 bars).
+
+    Raises
+    ------
+    HistoryError
+        Too few bars for a volatility.
+    """
+    from foliocast.features.regimes import VolatilityTrendRegime
+
+    recent = panel.rows(max(0, len(panel) - TRAIN_BARS), len(panel))
+    rule = VolatilityTrendRegime().fit(recent)
+    now = rule.transform(recent).iloc[-1]
+    return {
+        "label": None if pd.isna(now["regime"]) else str(now["regime"]),
+        "volatility": float(now["volatility"]),
+        "threshold": rule.threshold_,
+        "trend": float(now["trend"]),
+    }
+
+
 def attention(panel: Panel, ticker: str, model: str = "attention_lstm", bars: int = 60, seed: int = 0) -> pd.DataFrame:
     """Where the network looked at each of the last ``bars`` decisions.
 

@@ -9,7 +9,7 @@ import pytest
 from foliocast.core.errors import ConfigError, HistoryError
 from foliocast.core.panel import Panel
 from foliocast.workflows.forecast import is_ready
-from foliocast.workflows.quote import attention, candles, card, quote
+from foliocast.workflows.quote import attention, candles, card, quote, regime
 
 
 def test_a_quote_reads_the_year_and_the_day(panel: Panel) -> None:
@@ -40,6 +40,14 @@ def test_candles_carry_averages_that_reach_back_before_what_is_shown(panel: Pane
     close = panel.close()["A0"]
     assert table["average_200"].iloc[0] == pytest.approx(close[: table.index[0]].tail(200).mean())
     assert {"open", "high", "low", "close", "volume"} <= set(table.columns)
+
+
+def test_the_regime_is_the_rule_at_the_last_bar(panel: Panel) -> None:
+    found = regime(panel)
+    market = np.log1p(panel.returns().mean(axis=1))
+    assert found["volatility"] == pytest.approx(market.tail(30).std(), rel=0.05)
+    calm, rising = found["volatility"] <= found["threshold"], market.tail(60).mean() > 0
+    assert found["label"] == f"{'calm' if calm else 'stressed'}_{'up' if rising else 'down'}"
 
 
 def test_the_card_says_what_the_model_knows(panel: Panel) -> None:

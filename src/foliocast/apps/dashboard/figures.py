@@ -302,7 +302,7 @@ def bars(values: pd.Series, title: str = "", low: Any = None, high: Any = None) 
     least, most = min(0.0, *(float(e.min()) for e in ends)), max(0.0, *(float(e.max()) for e in ends))
     room = (0.2 if low is None else 0.05) * ((most - least) or 1.0)  # for the numbers beyond the bars
     figure.update_xaxes(title=title, range=[least - room * (least < 0), most + room * (most > 0)])
-    figure.update_yaxes(autorange="reversed")
+    figure.update_yaxes(autorange="reversed", type="category")  # names may look like numbers
     return styled(figure, 90 + 30 * len(values), "x", legend=False)
 
 
@@ -429,5 +429,6 @@ def intervals(table: pd.DataFrame) -> go.Figure:
         )
     )
     figure.add_vline(x=0.0, line={"color": GREY, "width": 1})
+    figure.update_yaxes(type="category")
     figure.update_xaxes(title="Sharpe ratio a year, with its 95 % interval")
     return styled(figure, 90 + 30 * len(order), legend=False)

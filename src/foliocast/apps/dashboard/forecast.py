@@ -96,6 +96,7 @@ def _future(source: str, ticker: str, days: int, model: str, history: int) -> No
     if "low_95" in table:
         text += f", and 95 times in 100 between {end['low_95']:,.2f} and {end['high_95']:,.2f}"
     st.markdown(f"{text}. The width of the band is the honest part: daily returns are close to unpredictable.")
+    _weather(source)
     left, right = st.columns([3, 2])
     with left:
         past = _past(source, ticker, min(history, 120))[1]["close"]
@@ -107,6 +108,26 @@ def _future(source: str, ticker: str, days: int, model: str, history: int) -> No
     if _attends(source, model):
         st.subheader("Where it looked")
         _attention(source, ticker, model)
+
+
+@st.cache_data(show_spinner=False, max_entries=16)
+def _regime(source: str) -> dict[str, Any]:
+    from foliocast.workflows.quote import regime
+
+    return regime(panel(source))
+
+
+def _weather(source: str) -> None:
+    now = _regime(source)
+    if now["label"] is None:
+        return
+    mood, way = now["label"].split("_")
+    colour = "green" if mood == "calm" else "orange"
+    st.markdown(
+        f":{colour}-badge[{mood}, {'rising' if way == 'up' else 'falling'}] The market of these data: 30-day "
+        f"volatility {now['volatility']:.2%} a day, stressed above {now['threshold']:.2%} (upper quartile of five "
+        "years)."
+    )
 
 
 def _table(table: pd.DataFrame) -> None:
