@@ -323,7 +323,7 @@ def _score_fold(
 
 
 def _long_windows(
-    fitted: ScenarioModel, data: pd.DataFrame | Panel, bars: Bars, plan: Plan, known: int
+    fitted: Any, data: pd.DataFrame | Panel, bars: Bars, plan: Plan, known: int
 ) -> tuple[np.ndarray, np.ndarray]:
     """The bars that followed the fit and paths simulated from there; nothing where the fold is cut short."""
     length = min(plan.refit, FACT_BARS)

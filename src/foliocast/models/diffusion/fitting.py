@@ -93,7 +93,9 @@ class DiffusionLoss:
         return Context(kept, known, shown, prior.given(known, x0))
 
 
-def earned_shrinkage(denoiser: Preconditioned, samples: WindowSamples, seed: int = 0) -> tuple[float, float]:
+def earned_shrinkage(
+    denoiser: Preconditioned, samples: WindowSamples, conditional: bool = True, seed: int = 0
+) -> tuple[float, float]:
     """`earned_share` over the windows of a history."""
 
     def batches() -> Iterator[tuple[Tensor, Context]]:

@@ -92,7 +92,7 @@ class PretrainedScenarios(ScenarioMixin, BaseEstimator):
         self,
         steps: int = 4,
         sampler: str = "dpm",
-        guidance: float = 1.0,
+        guidance: float = 0.0,
         allow_contaminated: bool = False,
         weights: str | Path | None = None,
         n_jobs: int = 2,
@@ -132,7 +132,7 @@ class PretrainedScenarios(ScenarioMixin, BaseEstimator):
         history = study(volatility, correlation_for(volatility, bars), bars)
         denoiser = copy.deepcopy(packaged.denoiser)
         spec = replace(FINE_TUNING if training is None else training, seed=training_seed(self.random_state))
-        self.training_, self.gain_ = fit_denoiser(denoiser, history, 20, spec)
+        self.training_, self.gain_ = fit_denoiser(denoiser, history, 20, spec, self.guidance != 0.0)
         self.denoiser_ = denoiser.eval()
         self.tuned_until_ = _naive(bars.times[-1])
         return self
