@@ -6,10 +6,12 @@ from itertools import pairwise
 
 import numpy as np
 import pandas as pd
+import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from foliocast.core.belief import ScenarioSet
+from foliocast.portfolio import interior
 from foliocast.portfolio import terms as t
 from foliocast.portfolio.fallback import solve_generally
 from foliocast.portfolio.market import Market
@@ -106,3 +108,26 @@ def test_limits_hold_and_cost_utility(returns: np.ndarray, share: float) -> None
     found = optimise(scenarios, t.ExpectedReturn(), (*LONG, t.CVaR(0.9) <= limit))
     assert t.CVaR(0.9).value(found.weights, scenarios) <= limit + 1e-6 * size
     assert found.value <= rich.value + 1e-7 * size
+
+
+@FEW
+@given(markets(), st.sampled_from([0.8, 0.95]), st.floats(0.01, 3.0), st.booleans(), st.booleans())
+def test_working_on_the_scenarios_near_the_tail_changes_nothing(
+    returns: np.ndarray, alpha: float, aversion: float, limited: bool, warm: bool
+) -> None:
+    scenarios = ScenarioSet.from_returns(returns)
+    n = returns.shape[1]
+    held = np.full(n, 1 / n)
+    utility = t.ExpectedReturn() - aversion * t.CVaR(alpha) - t.MarketImpact("sqrt", coefficient=0.1)
+    least = -optimise(scenarios, -t.CVaR(0.9), LONG).value
+    rules = (*LONG, *([t.CVaR(0.9) <= least + 0.2 * abs(least)] if limited else []))
+    start = pd.Series(np.eye(n)[0], index=list(scenarios.assets)) if warm else None
+    values, size = [], float(np.sqrt(np.mean(returns**2)))
+    for few in (10**9, 1):
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(interior, "WORTH", few)
+            found = optimise(scenarios, utility, rules, held, start=start)
+        if not found.fallback:
+            assert 0 <= found.gap <= 1e-5 * size * (1 + aversion)
+        values.append(found.value)
+    assert abs(values[0] - values[1]) <= 1e-6 * size * (1 + aversion)

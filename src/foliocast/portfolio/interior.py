@@ -14,10 +14,15 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from scipy.linalg import LinAlgError, cho_factor, cho_solve, lu_factor, lu_solve
 
-from foliocast.portfolio.pieces import Block, Iterate, Pair, Peak, Step, Tail, Trade
+from foliocast.portfolio.pieces import Block, Iterate, Pair, Peak, Quadratic, Step, Tail, Trade
 from foliocast.portfolio.products import Products
 
 ROUGH = 1e-4  # relative gap above which single precision is good enough for a Newton matrix
+FOCUS = 0.3  # relative gap from which only scenarios near a tail are worked on
+NEAR = 3.5  # ... those that hold this many times the mass of the tail
+WORTH = 2000  # scenarios from which that is worth a look at all of them in every iteration
+EARLY = 1e-2  # relative gap above which a Newton step need not be refined at all
+LOOSE = 1e-5  # what a step may miss, of its right-hand side, as long as curvature is in single precision
 RUNAWAY = 1e4  # weights beyond this are on their way to infinity, however flat the utility has become
 
 
@@ -76,6 +81,7 @@ def solve(
     max_iter: int = 150,
     start: np.ndarray | None = None,
     rough_above: float = ROUGH,
+    focus: bool = True,
 ) -> Outcome:
     """Minimise a program.
 
@@ -87,6 +93,8 @@ def solve(
         Weights to start near.
     rough_above : float
         Relative gap above which curvature may be formed in single precision; infinity switches that off.
+    focus : bool
+        Work on the scenarios near the tails only, once it is clear which these are.
     """
     engine = _Engine(program, start)
     trace: list[tuple[float, ...]] = []
@@ -95,6 +103,9 @@ def solve(
         for iteration in range(max_iter):
             engine.look()
             gap, scale = engine.gap(), max(abs(engine.objective), 1e-4)
+            if focus and max(gap, engine.dual_residual) <= FOCUS * scale and engine.focus():
+                engine.look()
+                gap = engine.gap()
             trace.append((engine.objective, gap, engine.primal_residual, engine.dual_residual))
             if not np.isfinite(gap) or np.abs(engine.it.w).max() > RUNAWAY:
                 break
@@ -106,7 +117,7 @@ def solve(
                 ):
                     break
             try:
-                moved = engine.advance(rough=gap > rough_above * scale)
+                moved = engine.advance(gap > rough_above * scale, gap > EARLY * scale and rough_above < np.inf)
             except (LinAlgError, ValueError):
                 break
             if moved < 1e-8:
@@ -134,11 +145,20 @@ class _Engine:
         self.p = program
         self.n_assets = program.ops.shape[1]
         self.blocks = program.blocks
+        self.all = program.ops
+        self.rows: np.ndarray | None = None  # scenarios that are worked on; None for all
+        self.masses = {i: b.q for i, b in enumerate(self.blocks) if isinstance(b, Tail) and not b.square}
+        others = all(isinstance(block, Tail | Trade | Quadratic) for block in self.blocks)
+        squares = any(isinstance(block, Tail) and block.square for block in self.blocks)
+        bounded = bool(np.isfinite(program.lower).all())
+        self.can_focus = bool(self.masses) and others and not squares and bounded and program.ops.shape[0] >= WORTH
         self.bends = any(block.bends for block in self.blocks)
         # steps may differ in length for the primal and the dual only where nothing is quadratic
         self.split = not self.bends and all(
             isinstance(block, Peak | Trade) or (isinstance(block, Tail) and not block.square) for block in self.blocks
         )
+        # limits and free weights need exact steps from the start; elsewhere early ones may be rough
+        self.tame = not len(program.limits) and bounded
         levels = [block for block in self.blocks if block.extra]
         self.n = self.n_assets + len(levels)
         self.lower = np.concatenate([program.lower, [block.floor for block in levels]])
@@ -149,7 +169,7 @@ class _Engine:
 
     # ---- starting point
     def _begin(self, levels: list[Block], start: np.ndarray | None) -> None:
-        p, mu_share = self.p, 1.0 if start is None else 1e-2
+        p, mu_share = self.p, 1.0
         x = np.zeros(self.n)
         x[: self.n_assets] = _inside(p, start)
         self.it = Iterate(x, p.ops.dot(x[: self.n_assets]), self.n_assets)
@@ -176,6 +196,43 @@ class _Engine:
 
     def _linear(self) -> np.ndarray:
         return self.p.linear @ self.it.w
+
+    # ---- which scenarios
+    def focus(self) -> bool:
+        """Work on the scenarios near a tail only, as long as no other one is in it; True if the choice has changed.
+
+        A scenario outside the tail has no multiplier: leaving it out changes nothing, and the bound that follows from
+        the others holds for all.
+        """
+        if not self.can_focus:
+            return False
+        everywhere = Iterate(self.it.x, self.all.dot(self.it.w), self.n_assets)
+        if self.rows is not None:
+            outside = np.ones(self.all.shape[0], dtype=bool)
+            outside[self.rows] = False
+            best = everywhere.rho[outside].min()
+            if all(best + self.it.x[self.blocks[i].at] > 0 for i in self.masses):
+                return False
+        order = np.argsort(everywhere.rho)
+        most = max(int(np.searchsorted(np.cumsum(q[order]), NEAR)) + 1 for q in self.masses.values())
+        if most > 0.5 * len(order):
+            return False
+        self._over(np.sort(order[:most]), everywhere.rho)
+        return True
+
+    def _over(self, rows: np.ndarray, rho: np.ndarray) -> None:
+        """Go on over these scenarios; the pairs of new ones come from the central path."""
+        mu = self.gap() / max(sum(s.size for s, _ in self.pairs()), 1)
+        before = np.arange(self.all.shape[0]) if self.rows is None else self.rows
+        _, old, new = np.intersect1d(before, rows, assume_unique=True, return_indices=True)
+        ops = self.all.take(rows)
+        self.it = Iterate(self.it.x, rho[rows], self.n_assets)
+        omegas = self.omega()
+        for i, q in self.masses.items():
+            tail = self.blocks[i]
+            assert isinstance(tail, Tail)
+            tail.move_to(ops, q[rows], (old, new), self.it, float(omegas[i]), mu)
+        self.p, self.rows = replace(self.p, ops=ops), rows
 
     # ---- where we are
     def look(self) -> None:
@@ -245,8 +302,10 @@ class _Engine:
     def _condensed(self, g: np.ndarray, r: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Solve ``[H B'; B -E] [dx; dm] = [g; r]``, refined against the curvature of every scenario."""
         dx, dm = self._once(g, r)
-        dx, dm = self._once(g, r)
-        goal = min(1e-12 * float(np.linalg.norm(g) + np.linalg.norm(r)), 1e-10)
+        if self.early:
+            return dx, dm
+        size = float(np.linalg.norm(g) + np.linalg.norm(r))
+        goal = LOOSE * size if self.rough else min(1e-12 * size, 1e-10)
         best = np.inf
         for _ in range(4):
             miss_g = g - self._curvature(dx) - dm @ self.border
@@ -303,8 +362,9 @@ class _Engine:
             steps += block.recover(step, float(change), own)
         return step, dm[:k], steps
 
-    def advance(self, rough: bool) -> float:
+    def advance(self, rough: bool, early: bool = False) -> float:
         """One predictor-corrector step; returns its length."""
+        self.rough, self.early = rough and self.tame, early and self.tame
         self._factor(rough)
         pairs = self.pairs()
         count = sum(s.size for s, _ in pairs)

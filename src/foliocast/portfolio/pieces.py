@@ -235,6 +235,32 @@ class Tail(Block):
     def residual(self) -> float:
         return float(np.abs(self._miss).sum())
 
+    def move_to(
+        self,
+        ops: Products,
+        q: np.ndarray,
+        kept: tuple[np.ndarray, np.ndarray],
+        it: Iterate,
+        omega: float,
+        mu: float,
+    ) -> None:
+        """Go on over other scenarios: those known keep their pairs, new ones come from the central path.
+
+        Parameters
+        ----------
+        ops, q
+            Of the new scenarios.
+        kept : tuple of ndarray
+            Positions of the scenarios in both, in the old order and in the new one.
+        it, omega, mu
+            Where the method stands, over the new scenarios.
+        """
+        before, (old, new) = {name: getattr(self, name) for name in ("a", "y", "xi", "z")}, kept
+        self.ops, self.q = ops, q
+        self.start(it, omega, mu)
+        for name, values in before.items():
+            getattr(self, name)[new] = values[old]
+
     def minorant(self, it: Iterate, omega: float) -> tuple[float, np.ndarray]:
         n = self.ops.shape[1]
         offset = getattr(self.ops, "offset", None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any, Protocol
 
 import numpy as np
@@ -31,6 +32,10 @@ class Products(Protocol):
 
     def gram(self, d: np.ndarray, rough: bool = False) -> np.ndarray:
         """``R' diag(d) R`` for d >= 0, lower triangle filled, (asset, asset). ``rough`` allows single precision."""
+        ...
+
+    def take(self, rows: np.ndarray) -> Products:
+        """The same products over some of the scenarios."""
         ...
 
 
@@ -81,6 +86,11 @@ class NumpyProducts:
             total = syrk(1.0, block.T, beta=1.0, c=total, overwrite_c=1, lower=1)
         return total.astype(float, copy=False)
 
+    def take(self, rows: np.ndarray) -> NumpyProducts:
+        part = NumpyProducts(self.returns[rows], self.scale)
+        part.offset = None if self.offset is None else self.offset[rows]
+        return part
+
 
 class TorchProducts:
     """The same products on a torch device, in double precision; vectors stay on the host.
@@ -119,6 +129,13 @@ class TorchProducts:
     def gram(self, d: np.ndarray, rough: bool = False) -> np.ndarray:
         block = self._returns * self._there(np.sqrt(d) / self.scale)[:, None]
         return (block.T @ block).cpu().numpy()
+
+    def take(self, rows: np.ndarray) -> TorchProducts:
+        part = copy.copy(self)
+        part._returns = self._returns[self._torch.as_tensor(rows, device=self._device)]
+        part.shape = (len(rows), self.shape[1])
+        part.offset = None if self.offset is None else self.offset[rows]
+        return part
 
 
 def products(

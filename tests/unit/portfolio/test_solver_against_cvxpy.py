@@ -78,6 +78,28 @@ def test_min_cvar_equals_the_dual_linear_program_of_highs(alpha: float) -> None:
     assert -found.value == pytest.approx(-answer.fun, rel=1e-7)
 
 
+@pytest.mark.parametrize("n_assets", [8, 40])
+def test_many_scenarios_are_solved_on_those_near_the_tail_and_certified_on_all(n_assets: int) -> None:
+    returns = heavy(6000, n_assets, 4)
+    scenarios = ScenarioSet.from_returns(returns)
+    found = certified(optimise(scenarios, -t.CVaR(0.95), LONG))
+    n = returns.shape[1]
+    answer = linprog(
+        np.r_[np.zeros(6000), -1.0],
+        A_ub=np.column_stack([returns.T, np.ones(n)]),
+        b_ub=np.zeros(n),
+        A_eq=np.r_[np.ones(6000), 0.0][None],
+        b_eq=[1.0],
+        bounds=[(0, 1 / 300)] * 6000 + [(None, None)],
+        method="highs",
+    )
+    assert -found.value == pytest.approx(-answer.fun, rel=1e-8)
+    assert found.gap <= 1e-8 * abs(found.value)
+    again = certified(optimise(scenarios, -t.CVaR(0.95), LONG, start=found.weights))
+    assert again.iterations < 20
+    assert again.value == pytest.approx(found.value, rel=1e-8)
+
+
 def test_min_variance_is_exact_whatever_the_units() -> None:
     daily = certified(optimise(S, -t.Variance(), LONG))
     assert daily.solver == "active-set"
