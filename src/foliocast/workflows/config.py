@@ -64,6 +64,16 @@ class ScheduleConfig(Table):
     expanding: bool = False
 
 
+class SearchConfig(Table):
+    """How ``foliocast search`` looks for the best values of the ranges in a config; windows in bars."""
+
+    trials: int = Field(default=20, ge=1)
+    train: int | None = Field(default=None, ge=2)
+    test: int | None = Field(default=None, ge=1)
+    purge: int = Field(default=5, ge=0)
+    metric: Literal["sharpe", "return", "sortino", "calmar"] = "sharpe"
+
+
 class Config(Table):
     """Everything that defines a run."""
 
@@ -79,6 +89,7 @@ class Config(Table):
     regimes: bool = True
     allow_contaminated: bool = False
     track: str | None = None
+    search: SearchConfig | None = None
 
     @property
     def baseline_names(self) -> list[str]:
@@ -186,7 +197,14 @@ def build(table: Mapping[str, Any], where: str) -> Any:
         raise ConfigError(f"[{where}] {name}: {error}") from error
 
 
+def is_range(item: Any) -> bool:
+    """Whether a value of a config stands for many: ``{low = 1, high = 9}`` or ``{choices = [1, 2]}``."""
+    return isinstance(item, Mapping) and "type" not in item and ("choices" in item or {"low", "high"} <= set(item))
+
+
 def _value(item: Any, where: str) -> Any:
+    if is_range(item):
+        raise ConfigError(f"[{where}] is a range, not a value; run the config with: foliocast search CONFIG")
     if isinstance(item, Mapping):
         return build(item, where) if "type" in item else {key: _value(v, f"{where}.{key}") for key, v in item.items()}
     if isinstance(item, list):

@@ -85,7 +85,7 @@ def _sharpe_inference(r: np.ndarray, trials: list[Trial], periods: int) -> dict[
 
 def _register(work: Plan, returns: pd.DataFrame, run: str) -> list[Trial]:
     """Put this run's strategies into the ledger; all trials on the data set, these included."""
-    config = work.config.model_dump(exclude={"name", "strategies", "baselines", "regimes"})
+    config = work.config.model_dump(exclude={"name", "strategies", "baselines", "regimes", "search"})
     found = []
     for name in returns:
         r = returns[name].to_numpy()

@@ -16,6 +16,7 @@ from foliocast.apps.cli import (
     generate,
     scenarios,
     score,
+    search,
     serve,
     stress,
     track,
@@ -42,7 +43,7 @@ app = typer.Typer(
 app.add_typer(data.app, name="data")
 app.add_typer(backtest.runs_app, name="runs")
 app.add_typer(track.app, name="track")
-VERBS = (backtest, train, forecast, score, scenarios, stress, allocate, explain, generate, serve, augment)
+VERBS = (backtest, train, forecast, score, scenarios, stress, allocate, explain, search, generate, serve, augment)
 for verb in VERBS:
     verb.register(app)
 
