@@ -44,7 +44,7 @@ def explain(
 
     foliocast explain RUN -s attention_lstm --folds 4 --methods shap,permutation
 
-    Gradients and SHAP need the extra: pip install 'foliocast[explain]'.
+    Gradients and SHAP need the extra: pip install 'foliocast\\[explain]'.
     """
     from foliocast.workflows.explain import ExplainSpec
     from foliocast.workflows.explain import explain as work
