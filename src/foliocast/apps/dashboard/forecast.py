@@ -10,6 +10,7 @@ import streamlit as st
 from foliocast.apps.dashboard import figures
 from foliocast.apps.dashboard.shared import KEEP, chosen_data, head, panel, percent, row, told, trained
 
+REACHES = (7, 15, 30)
 NAMES = {
     "linear": "Linear (ridge)",
     "naive": "Naive (persistence)",
@@ -80,11 +81,17 @@ def _ready(source: str, model: str) -> bool:
     return True
 
 
-@st.cache_data(show_spinner="Forecasting ...", max_entries=256)
-def _answer(source: str, ticker: str, days: int, model: str) -> dict[str, Any]:
+@st.cache_data(show_spinner="Forecasting, and calibrating the bands on past forecasts ...", max_entries=256)
+def _reaching(source: str, ticker: str, days: int, model: str) -> dict[str, Any]:
     from foliocast.workflows.forecast import forecast
 
     return forecast(panel(source), ticker, days, model)
+
+
+def _answer(source: str, ticker: str, days: int, model: str) -> dict[str, Any]:
+    """The first days of a forecast that reaches 7, 15 or 30: its steps do not depend on how far it goes."""
+    answer = _reaching(source, ticker, next(reach for reach in REACHES if days <= reach), model)
+    return {**answer, "days": answer["days"][:days]}
 
 
 def _future(source: str, ticker: str, days: int, model: str, history: int) -> None:
@@ -96,6 +103,9 @@ def _future(source: str, ticker: str, days: int, model: str, history: int) -> No
     if "low_95" in table:
         text += f", and 95 times in 100 between {end['low_95']:,.2f} and {end['high_95']:,.2f}"
     st.markdown(f"{text}. The width of the band is the honest part: daily returns are close to unpredictable.")
+    judged = answer.get("calibration", {}).get("past_forecasts", 0)
+    if judged:
+        st.caption(f"Bands calibrated on {judged} past forecasts of {answer['calibration']['assets']} assets.")
     _weather(source)
     left, right = st.columns([3, 2])
     with left:

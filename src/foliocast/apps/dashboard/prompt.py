@@ -9,6 +9,7 @@ import streamlit as st
 
 from foliocast.apps.dashboard import figures
 from foliocast.apps.dashboard.shared import KEEP, chosen_data, hold, panel, row, told
+from foliocast.core.errors import ConfigError
 
 EXAMPLES = (
     "Buffett, Closed-End Fund, Thematic, Value, Large-Cap, Sep 2023",
@@ -76,7 +77,11 @@ def _generator() -> Any:
 def _options(chosen: tuple[Any, ...]) -> Any:
     from foliocast.workflows.generate import GenerateOptions
 
-    largest, names, diversity, guidance, exclude, universe = chosen
+    largest, names, diversity, guidance, exclude, mine = chosen
+    known = set(_generator().securities_.tickers)
+    universe = None if mine is None else tuple(a for a in mine if a in known)
+    if mine is not None and not universe:
+        raise ConfigError("the generator knows none of the names in the data in hand; choose other data")
     return GenerateOptions(
         max_weight=None if largest == 1.0 else largest,
         n_holdings=names,

@@ -93,6 +93,10 @@ def test_forecast_follows_ticker_days_and_data() -> None:
     test = page("forecast")
     assert len(test.dataframe[0].value) == 7
     assert "research" in said(test)
+    first = test.dataframe[0].value.iloc[0].to_dict()
+    labelled(test.slider, "Trading days").set_value(9)
+    good(test.run())
+    assert test.dataframe[0].value.iloc[0].to_dict() == first
     labelled(test.selectbox, "Ticker").select("NVDA")
     labelled(test.slider, "Trading days").set_value(30)
     good(test.run())
@@ -257,6 +261,13 @@ def test_a_prompt_that_is_not_understood_or_empty_is_told() -> None:
     test.text_input(key="prompt").set_value("  ")
     labelled(test.button, "Generate").click()
     assert "Say something" in said(good(test.run()))
+
+
+def test_a_fund_can_be_kept_to_names_in_the_data() -> None:
+    test = page("prompt", prompt="growth, large-cap", data="sample:all", prompt__mine=True)
+    labelled(test.button, "Use as book").click()
+    good(test.run())
+    assert set(test.session_state["book"]["weights"].index) <= set(load_panel("sample:all").assets)
 
 
 def test_limits_of_a_fund_that_cannot_be_met_are_told() -> None:
