@@ -49,8 +49,8 @@ def main() -> None:
                     "deflated": found["deflated_sharpe"],
                 }
             )
+        print(markdown(pd.DataFrame(rows)), flush=True)  # what is known so far
     table = pd.DataFrame(rows)
-    print(markdown(table))
     print(f"{table['seed'].nunique()} seeds, {time.process_time() - started:.0f} CPU seconds")
 
 

@@ -44,7 +44,7 @@ def search(
     No trial sees a bar that the winner is judged on; inner folds are purged; every trial enters the ledger and lowers
     the deflated Sharpe ratio. The run folder holds the winning config.toml and all trials in search.csv.
 
-    Needs the extra: pip install 'foliocast[tune]'.
+    Needs the extra: pip install 'foliocast\[tune]'.
     """
     from foliocast.workflows.config import load_config
     from foliocast.workflows.plan import adjusted
