@@ -21,10 +21,16 @@ from foliocast.models.checkpoint import ModelCard, kind_of, save_checkpoint
 from foliocast.models.diffusion.cards import pooled_from_json, pooled_to_json
 from foliocast.models.diffusion.fitting import DiffusionLoss, earned_shrinkage
 from foliocast.models.diffusion.generator import build_network
-from foliocast.models.diffusion.paths import PATCH
+from foliocast.models.diffusion.paths import PATCH, PathSampler
 from foliocast.models.diffusion.preconditioning import Preconditioned
 from foliocast.models.diffusion.pretrained import WEIGHTS_FOLDER, PretrainedScenarios
-from foliocast.models.diffusion.pretraining import UniverseLoss, UniverseSamples, pooled_by_size
+from foliocast.models.diffusion.pretraining import (
+    UniverseLoss,
+    UniverseSamples,
+    common_departures,
+    drawn_level,
+    pooled_by_size,
+)
 from foliocast.models.training import TrainingSpec, train
 
 HELD_OUT_YEARS = 2
@@ -96,19 +102,22 @@ def main() -> None:
 
     loss = UniverseLoss(DiffusionLoss(patch=PATCH))
     result = train(denoiser, samples, loss, spec, validation, args.work / "state.safetensors", note)
-    shares = [earned_shrinkage(denoiser, part) for part in validation.pool]
+    shares = [earned_shrinkage(denoiser, part, conditional=False) for part in validation.pool]
     denoiser.shrinkage = float(np.mean([share for share, _ in shares]))
+    head = common_departures(seen, pooled, args.seed + 2)
     state = {
         "width": args.width,
         "depth": args.depth,
         "shrinkage": denoiser.shrinkage,
+        "level": drawn_level(PathSampler(denoiser.eval()), head, seen, pooled, args.seed + 3),
         "gain": float(np.mean([gain for _, gain in shares])),
         "steps": result.steps,
         "assets": int((~held_out).sum()),
         "pooled": {str(size): pooled_to_json(p) for size, p in pooled.items()},
     }
     card = ModelCard(kind_of(PretrainedScenarios()), state=state, knowledge_until=until.isoformat())
-    save_checkpoint(args.out, denoiser.network.state_dict(), card)
+    tensors = denoiser.network.state_dict() | {f"head/{key}": value for key, value in head.state_dict().items()}
+    save_checkpoint(args.out, tensors, card)
     print(json.dumps({key: state[key] for key in ("shrinkage", "gain", "steps", "assets")}))
 
 

@@ -19,9 +19,11 @@ from foliocast.core.panel import Panel
 from foliocast.core.scenario_base import Bars, ScenarioMixin, read_bars
 from foliocast.models.checkpoint import ModelCard, load_checkpoint
 from foliocast.models.diffusion.cards import pooled_from_json
+from foliocast.models.diffusion.departures import ScaleHead
 from foliocast.models.diffusion.generator import TRAINING, build_network, fit_denoiser, training_seed
 from foliocast.models.diffusion.innovations import origin, study
-from foliocast.models.diffusion.paths import PathSampler
+from foliocast.models.diffusion.paths import PathSampler, size_ratio
+from foliocast.models.diffusion.pooling import without_prices
 from foliocast.models.diffusion.preconditioning import Preconditioned
 from foliocast.models.diffusion.pretraining import correlation_for, filter_for
 from foliocast.models.training import TrainingSpec
@@ -38,6 +40,8 @@ class Pretrained:
     denoiser: Preconditioned
     pooled: dict[int, PooledParameters]
     card: ModelCard
+    level: float
+    head: ScaleHead
 
     @property
     def knowledge_until(self) -> pd.Timestamp:
@@ -55,17 +59,22 @@ def load_pretrained(folder: Path) -> Pretrained:
 def _assemble(tensors: dict[str, Tensor], card: ModelCard) -> Pretrained:
     state = card.state
     network = build_network("dit", 0, state["width"], state["depth"], 0)
-    network.load_state_dict(tensors)
+    head = ScaleHead()
+    learnt = {key[5:]: value for key, value in tensors.items() if key.startswith("head/")}
+    if learnt:  # without: as it starts, departing from nothing
+        head.load_state_dict(learnt)
+    network.load_state_dict({key: value for key, value in tensors.items() if not key.startswith("head/")})
     denoiser = Preconditioned(network, shrinkage=state["shrinkage"]).eval()
     pooled = {int(size): pooled_from_json(p) for size, p in state["pooled"].items()}
-    return Pretrained(denoiser, pooled, card)
+    return Pretrained(denoiser, pooled, card, state.get("level", 1.0), head.eval())
 
 
 class PretrainedScenarios(ScenarioMixin, BaseEstimator):
     """Scenario model that needs no training: one `DiT` over hundreds of stocks and universes of 3 to 100 of them.
 
-    Volatility and correlation are filtered from the history handed in; the network adds what innovations of stocks
-    have in common. It has seen the market up to ``knowledge_until_`` and refuses to decide before that date.
+    Volatility and correlation are filtered from the returns handed in (prices are not looked at), with the departures
+    of the scale that stocks have in common; the network adds what their innovations have in common. It has seen the
+    market up to ``knowledge_until_`` and refuses to decide before that date.
 
     Parameters
     ----------
@@ -127,19 +136,20 @@ class PretrainedScenarios(ScenarioMixin, BaseEstimator):
             Default: 200 steps at a small learning rate.
         """
         self.fit(X)
-        packaged, bars = self._packaged(), self.history_
-        volatility = filter_for(packaged.pooled, len(bars.assets))
-        history = study(volatility, correlation_for(volatility, bars), bars)
+        packaged, bars = self._packaged(), without_prices(self.history_)
+        volatility, head = filter_for(packaged.pooled, len(bars.assets)), packaged.head
+        history = study(volatility, correlation_for(volatility, bars, head), bars, head)
         denoiser = copy.deepcopy(packaged.denoiser)
         spec = replace(FINE_TUNING if training is None else training, seed=training_seed(self.random_state))
         self.training_, self.gain_ = fit_denoiser(denoiser, history, 20, spec, self.guidance != 0.0)
         self.denoiser_ = denoiser.eval()
+        self.level_ = size_ratio(replace(self._paths(denoiser), level=1.0), history)
         self.tuned_until_ = _naive(bars.times[-1])
         return self
 
     def _learn(self, bars: Bars) -> None:
-        self.__dict__.pop("denoiser_", None)
-        self.__dict__.pop("tuned_until_", None)
+        for name in ("denoiser_", "level_", "tuned_until_"):
+            self.__dict__.pop(name, None)
 
     def _sampler(
         self, bars: Bars, horizon: int, condition: Condition
@@ -151,12 +161,15 @@ class PretrainedScenarios(ScenarioMixin, BaseEstimator):
                 f"{self.knowledge_until_.date()}: its scenarios would know the future; decide later, fit a "
                 "DiffusionScenarios on the history, or set allow_contaminated=True and say so"
             )
-        packaged = self._packaged()
-        volatility = filter_for(packaged.pooled, len(bars.assets))
-        start = origin(volatility, correlation_for(volatility, bars), bars)
+        packaged, bars = self._packaged(), without_prices(bars)
+        volatility, head = filter_for(packaged.pooled, len(bars.assets)), packaged.head
+        start = origin(volatility, correlation_for(volatility, bars, head), bars, head)
         denoiser = getattr(self, "denoiser_", packaged.denoiser)
-        paths = PathSampler(denoiser, self.sampler, self.steps, 20, self.guidance, self.n_jobs)
-        return paths.draw(start, horizon, condition)
+        return self._paths(denoiser).draw(start, horizon, condition)
+
+    def _paths(self, denoiser: Preconditioned) -> PathSampler:
+        level: float = getattr(self, "level_", self._packaged().level) if self.guidance == 0.0 else 1.0
+        return PathSampler(denoiser, self.sampler, self.steps, 20, self.guidance, self.n_jobs, level)
 
     def _packaged(self) -> Pretrained:
         return load_pretrained(WEIGHTS_FOLDER if self.weights is None else Path(self.weights))

@@ -11,8 +11,10 @@ from torch import Tensor
 
 from foliocast.core.errors import HistoryError
 from foliocast.core.scenario_base import Bars
+from foliocast.models.diffusion.departures import ScaleHead, Universe, fit_departures
 from foliocast.models.diffusion.fitting import DiffusionLoss, WindowSamples
 from foliocast.models.diffusion.innovations import RECENT, innovations, own_scale, study
+from foliocast.models.diffusion.paths import PathSampler, size_ratio
 from foliocast.models.diffusion.preconditioning import GaussianPrior, Preconditioned
 from foliocast.stats.correlation import CorrelationFilter
 from foliocast.stats.volatility import PooledParameters, VolatilityFilter, fit_pooled, mean_pooled
@@ -47,6 +49,29 @@ def pooled_by_size(
     return out
 
 
+def common_departures(
+    returns: pd.DataFrame, pooled: dict[int, PooledParameters], seed: int, universes: int = 40, bars: int = 2000
+) -> ScaleHead:
+    """Departures of the scale learnt from random universes, as stretches of history."""
+    rng, parts = np.random.default_rng(seed), []
+    for size in np.geomspace(4, min(60, returns.shape[1] // 3), universes).astype(int):
+        part = universe(returns, int(size), bars, rng)
+        parts.append(Universe(part, filter_for(pooled, int(size))))
+    return fit_departures(parts, seed)
+
+
+def drawn_level(
+    paths: PathSampler, head: ScaleHead, returns: pd.DataFrame, pooled: dict[int, PooledParameters], seed: int
+) -> float:
+    """Factor that brings drawn innovations to the size of those of a dozen universes of 4 to 30 assets."""
+    rng, ratios = np.random.default_rng(seed), []
+    for size in np.geomspace(4, min(30, returns.shape[1] // 3), 12).astype(int):
+        part = universe(returns, int(size), 1500, rng)
+        volatility = filter_for(pooled, int(size))
+        ratios.append(size_ratio(paths, study(volatility, correlation_for(volatility, part, head), part, head), 48))
+    return float(np.mean(ratios))
+
+
 def filter_for(pooled: dict[int, PooledParameters], n_assets: int) -> VolatilityFilter:
     """The pooled filter for a universe of this size, log-interpolated between the sizes it was fitted for."""
     sizes = sorted(pooled)
@@ -61,9 +86,9 @@ def filter_for(pooled: dict[int, PooledParameters], n_assets: int) -> Volatility
     return VolatilityFilter("har", parameters_=mixed)
 
 
-def correlation_for(volatility: VolatilityFilter, bars: Bars) -> CorrelationFilter:
+def correlation_for(volatility: VolatilityFilter, bars: Bars, head: ScaleHead | None = None) -> CorrelationFilter:
     """The correlation filter on the innovations of a history."""
-    z, _, _ = innovations(volatility, bars)
+    z, _, _ = innovations(volatility, bars, head)
     return CorrelationFilter(HALF_LIFE).fit(z / own_scale(z))
 
 
