@@ -105,6 +105,7 @@ _PUBLIC = {
     "CrossAssetTransformer": "foliocast.models.crossasset",
     "TreesForecaster": "foliocast.models.trees",
     "AdaptiveConformal": "foliocast.models.conformal",
+    "ConformalForecaster": "foliocast.models.conformal",
     "FactorAugmenter": "foliocast.models.augmentation",
     "EndToEndAllocator": "foliocast.models.allocator.allocator",
 }

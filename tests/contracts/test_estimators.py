@@ -36,6 +36,7 @@ EXEMPT: dict[tuple[str, str], str] = {}
 # meta-estimators are built around another object: scikit-learn, too, builds those by an example
 EXAMPLES: dict[str, dict[str, Any]] = {
     "SignalStrategy": {"forecaster": NaiveForecaster()},
+    "ConformalForecaster": {"forecaster": NaiveForecaster()},
     "ScenarioStrategy": {"model": BlockBootstrap(), "policy": Optimized()},
     "ForecastStrategy": {"forecaster": NaiveForecaster(), "policy": Optimized()},
     "VolatilityTarget": {"policy": Optimized()},

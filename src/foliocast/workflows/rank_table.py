@@ -254,7 +254,7 @@ def _figures(series: pd.Series, other: pd.Series | None, horizon: int) -> dict[s
     return {
         "rank_ic": float(ic.mean()) if len(ic) else float("nan"),
         "standard_error": mean_error(ic, lags) if len(ic) > 1 else float("nan"),
-        "icir": float(ic.mean() / ic.std()) if len(ic) > 2 else float("nan"),
+        "icir": float(ic.mean() / ic.std()) if len(ic) > 2 and ic.std() > 0 else float("nan"),
         "positive": float((ic > 0).mean()),
         "days": len(ic),
         "beyond_linear": float(gap.mean()) if len(gap) > 1 else None,

@@ -1,0 +1,74 @@
+"""Simulated paths take their volatility from the filter, pooled and with ranges where there are any."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from foliocast.core.panel import PRICE_FIELDS, Panel
+from foliocast.models.linear import LinearForecaster
+from foliocast.models.naive import NaiveForecaster
+from foliocast.models.paths import Shocks
+from foliocast.scenarios.fhs import FilteredHistoricalSimulation
+from foliocast.stats.volatility import VolatilityFilter, bar_variance
+from markets import make_panel
+
+N = 700
+
+
+@pytest.fixture(scope="module")
+def market() -> Panel:
+    return make_panel(N, 4, seed=3)
+
+
+@pytest.mark.parametrize("kind", ["blend", "har", "gjr"])
+def test_the_first_bar_has_the_filtered_volatility(market: Panel, kind: str) -> None:
+    model = NaiveForecaster(n_paths=20_000, volatility=kind).fit(market)
+    samples = np.log1p(model.forecast(market.asof(market.times[-1]), 1).samples[:, 0])
+    x = np.diff(np.log(market.array("close")), axis=0)
+    prices = {name: market.array(name)[1:] for name in PRICE_FIELDS} | {"previous": market.array("close")[:-1]}
+    ranges = bar_variance(prices)
+    fitted = VolatilityFilter(kind).fit(x, ranges)
+    z = x / fitted.scale(x, ranges)
+    expected = fitted.next_scale(x, ranges) * np.nanstd(z, axis=0)
+    np.testing.assert_allclose(samples.std(axis=0), expected, rtol=0.03)
+
+
+def test_ranges_are_used_where_there_are_any(market: Panel) -> None:
+    closes = Panel({"close": market.array("close")}, market.times, market.assets)
+    wide, plain = (NaiveForecaster(n_paths=4000).fit(p).forecast(p.asof(p.times[-1])) for p in (market, closes))
+    assert not np.allclose(wide.samples.std(axis=0), plain.samples.std(axis=0), rtol=0.01)
+    assert np.isnan(Shocks.from_history(closes, "blend").ranges).all()
+
+
+def test_some_assets_of_a_pool_are_forecast_as_they_are_with_all(market: Panel) -> None:
+    """The market's state is then theirs alone, which moves a volatility a little; the parameters are the pool's."""
+    model = NaiveForecaster(n_paths=4000).fit(market)
+    both = model.forecast(market.asof(market.times[-1]), 2).samples.std(axis=0)
+    alone = model.forecast(market.select(["A2"]).asof(market.times[-1]), 2).samples.std(axis=0)
+    np.testing.assert_allclose(alone[:, 0], both[:, 2], rtol=0.35)
+
+
+def test_an_asset_with_gaps_keeps_a_filter_of_its_own(market: Panel) -> None:
+    fields = {name: market.array(name).copy() for name in market.fields}
+    for values in fields.values():
+        values[:100, 1] = np.nan
+        values[400, 2] = np.nan
+    ragged = Panel(fields, market.times, market.assets)
+    shocks = Shocks.from_history(ragged, "blend")
+    assert [group.assets for group in shocks.groups] == [("A0", "A3"), ("A1",), ("A2",)]
+    assert [group.filter.kind for group in shocks.groups] == ["blend", "gjr", "gjr"]
+    assert np.isfinite(shocks.bank[0]).all()
+    forecast = LinearForecaster(n_paths=200).fit(ragged).forecast(ragged.asof(ragged.times[-1]), 3)
+    assert np.isfinite(forecast.samples).all()
+
+
+def test_it_spreads_like_filtered_historical_simulation(market: Panel) -> None:
+    """The same law but for the drift: quantiles over five bars agree."""
+    closes = Panel({"close": market.array("close")}, market.times, market.assets)
+    ours = NaiveForecaster("mean", n_paths=6000, volatility="gjr").fit(closes)
+    fhs = FilteredHistoricalSimulation("gjr", drift="zero", random_state=0).fit(closes.returns())
+    believed = ours.forecast(closes.asof(closes.times[-1]), 5).quantile([0.1, 0.9], cumulative=True)[:, -1]
+    scenarios = fhs.simulate(closes.returns(), horizon=5, n_scenarios=6000, random_state=1).cumulative()
+    gap = believed[1] - believed[0]
+    np.testing.assert_allclose(gap, np.diff(np.quantile(scenarios, [0.1, 0.9], axis=0), axis=0)[0], rtol=0.05)
