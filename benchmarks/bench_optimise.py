@@ -1,7 +1,8 @@
 """The optimiser beside skfolio and cvxpy on the same arrays, in one process, by CPU time.
 
-``python benchmarks/bench_optimise.py [--large] [--huge]``: each line is a ratio. ``--large`` adds 10,000 x 500 (skfolio
-needs a minute or more there), ``--huge`` adds 100,000 x 500 for ours alone. Set OMP_NUM_THREADS=1.
+``python benchmarks/bench_optimise.py [--large] [--huge] [--part cvar|walk|others]``: each line is a ratio. ``--large``
+adds 10,000 x 500 (skfolio needs a minute or more there), ``--huge`` adds 100,000 x 500 for ours alone. Set
+OMP_NUM_THREADS=1.
 """
 
 from __future__ import annotations
@@ -159,14 +160,19 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--large", action="store_true", help="add 10,000 x 500")
     parser.add_argument("--huge", action="store_true", help="add 100,000 x 500, ours alone")
+    parser.add_argument("--part", choices=("cvar", "walk", "others", "all"), default="all", help="run one part only")
     chosen = parser.parse_args()
     warnings.simplefilter("ignore")
     MeanRisk().fit(pd.DataFrame(factor_scenarios(50, 3, 0)))  # imports and first compilation of the peer
     fc.Optimized().solve(fc.ScenarioSet.from_returns(factor_scenarios(50, 3, 0)))
-    for shape in [(1000, 20, 1), (2500, 100, 2), (10_000, 100, 3)] + [(10_000, 500, 4)] * chosen.large:
-        min_cvar(*shape)
-    walk_forward()
-    other_objectives()
+    parts = ("cvar", "walk", "others") if chosen.part == "all" else (chosen.part,)
+    if "cvar" in parts:
+        for shape in [(1000, 20, 1), (2500, 100, 2), (10_000, 100, 3)] + [(10_000, 500, 4)] * chosen.large:
+            min_cvar(*shape)
+    if "walk" in parts:
+        walk_forward()
+    if "others" in parts:
+        other_objectives()
     if chosen.huge:
         s = fc.ScenarioSet.from_returns(factor_scenarios(100_000, 500, 5))
         ours, found = timed(lambda: fc.Optimized().solve(s))

@@ -77,14 +77,14 @@ def _on_face(
     state: np.ndarray,
 ) -> tuple[np.ndarray, np.ndarray] | None:
     """Minimum with the assets at bounds held there: weights and the slope of the Lagrangian."""
-    between = np.flatnonzero(state == 0)
+    between = (state == 0).nonzero()[0]
     if len(between) == 0:
         return None
     w, nu, all_free = np.zeros(len(state)), 0.0, len(between) == len(state)
     if not all_free:
         np.copyto(w, lower, where=state < 0)
         np.copyto(w, upper, where=state > 0)
-    pull = linear + matrix @ w if w.any() else linear
+    pull = linear if all_free or not np.count_nonzero(w) else linear + matrix @ w
     right = np.empty((len(between), 1 if row is None else 2), order="F")
     right[:, 0] = pull[between]
     if row is not None:
@@ -112,8 +112,7 @@ def _wrong(
     state: np.ndarray, w: np.ndarray, slope: np.ndarray, lower: np.ndarray, upper: np.ndarray, force: float
 ) -> np.ndarray:
     """Where each asset should go: 0 stay, -1 to lower, 1 to upper, 9 between."""
-    out = np.zeros(len(w), dtype=np.int8)
-    out[w < lower] = -1  # at a bound w equals it, so only those between can be outside
-    out[w > upper] = 1
+    # at a bound w equals it, so only those between can be outside
+    out = (w > upper).view(np.int8) - (w < lower).view(np.int8)
     out[state * slope > force] = 9  # at lower the slope must not be negative, at upper not positive
     return out

@@ -138,7 +138,8 @@ def build(market: Market, utility: t.Sum, constraints: Iterable[t.Constraint]) -
             f"{model.lower[market.assets.index(worst)]:g} and at most {model.upper[market.assets.index(worst)]:g}"
         )
     fixed = model.upper - model.lower < 1e-12
-    market.fix(fixed, model.lower)
+    if np.count_nonzero(fixed):
+        market.fix(fixed, model.lower)
     return model
 
 
