@@ -23,7 +23,7 @@ train = 150
 test = 40
 [strategies.net]
 type = "SignalStrategy"
-forecaster = {{ type = "LSTMForecaster", window = 5, hidden = 4, layers = 1, epochs = 1, volatility = "ewma" }}
+forecaster = {{ type = "AttentionLSTM", window = 5, hidden = 4, layers = 1, epochs = 1, volatility = "ewma" }}
 [strategies.trees]
 type = "SignalStrategy"
 forecaster = {{ type = "TreesForecaster", iterations = 10, volatility = "ewma" }}
@@ -82,7 +82,10 @@ def test_a_run_is_explained(run: Path) -> None:
     assert answer["strategies"]["net"]["reproduced"] < 1e-9
     assert "importance" not in answer["strategies"]["equal_weight"]
     files = {path.name for path in (run / "explain").iterdir()}
-    assert files == {"attribution.csv", "importance.csv", "lags.csv", "predictions.csv", "explain.json"}
+    wanted = {"attribution.csv", "importance.csv", "lags.csv", "predictions.csv", "attention.csv", "explain.json"}
+    assert files == wanted
+    looked = pd.read_csv(run / "explain" / "attention.csv")
+    assert looked["weight"].sum() == pytest.approx(1.0, abs=1e-6)  # five lags of one strategy
     rows = pd.read_csv(run / "explain" / "predictions.csv")
     shap = rows[(rows["strategy"] == "net") & (rows["method"] == "shap")]
     assert len(shap) == 3 * (40 + 30)  # every asset on every bar of the last two folds, 40 and 30 bars long
