@@ -238,10 +238,6 @@ def solve_model(model: Model, tol: float, start: np.ndarray | None = None, gener
     if quick is not None:
         return _finished(model, quick[0], quick[1], "active-set", 0)
     solution, outcome = _interior(model, tol, start)
-    if solution is None and any(isinstance(term, t.EVaR) for term in _all_terms(model)):
-        market.flat_tails = True
-        solution, _ = _interior(model, tol, start)
-        market.flat_tails = False
     if solution is not None:
         return solution
     if not general:
@@ -259,21 +255,39 @@ def _all_terms(model: Model) -> list[t.Term]:
 
 def _interior(model: Model, tol: float, start: np.ndarray | None) -> tuple[Solution | None, Outcome]:
     """The interior point's portfolio, or None when it is not certified even in double precision from its start."""
-    free = slice(None) if model.market.free is None else model.market.free
-    first = _guess(model) if start is None else start[free]
+    market = model.market
+    first = _guess(model) if start is None else start if market.free is None else start[market.free]
+    entropic = any(isinstance(term, t.EVaR) for term in _all_terms(model))
+    outcome: Outcome | None = None
     for rough_above in (ROUGH, np.inf):
-        program, unit, offset = compile_program(model)
-        outcome = solve(program, tol, start=first, rough_above=rough_above, focus=rough_above == ROUGH)
-        if outcome.converged:
-            w = model.market.base.copy()
-            w[free] = _settled(program, outcome)
-            solution = _finished(model, w, 0.0, "interior-point", outcome.iterations)
-            gap = max(-solution.value - (outcome.bound * unit + offset), 0.0)
-            if gap <= 1e-6 * max(abs(solution.value), 1e-4 * unit) and misses(model, w) is None:
-                return replace(solution, gap=gap), outcome
-        if outcome.diverged or model.market.n < ROUGH_FROM:
+        for flat in (False, True)[: 1 + entropic]:
+            market.flat_tails = flat
+            solution, found = _attempt(model, tol, first, rough_above)
+            market.flat_tails = False
+            if solution is not None:
+                return solution, found
+            outcome = found if outcome is None or not flat else outcome
+            if found.diverged and not flat:
+                return None, found
+        if market.n < ROUGH_FROM:
             break
+    assert outcome is not None
     return None, outcome
+
+
+def _attempt(model: Model, tol: float, start: np.ndarray | None, rough_above: float) -> tuple[Solution | None, Outcome]:
+    """One run of the interior point; no solution when it is not certified."""
+    program, unit, offset = compile_program(model)
+    outcome = solve(program, tol, start=start, rough_above=rough_above, focus=rough_above == ROUGH)
+    if not outcome.converged:
+        return None, outcome
+    w = model.market.base.copy()
+    w[slice(None) if model.market.free is None else model.market.free] = _settled(program, outcome)
+    solution = _finished(model, w, 0.0, "interior-point", outcome.iterations)
+    gap = max(-solution.value - (outcome.bound * unit + offset), 0.0)
+    if gap > 1e-6 * max(abs(solution.value), 1e-4 * unit) or misses(model, w) is not None:
+        return None, outcome
+    return replace(solution, gap=gap), outcome
 
 
 def _guess(model: Model) -> np.ndarray | None:
