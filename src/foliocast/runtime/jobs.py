@@ -32,7 +32,7 @@ from foliocast.runtime.home import now
 from foliocast.runtime.processes import identity, one_at_a_time, runs
 
 ENDED = ("done", "failed", "cancelled", "interrupted")
-WRITES = ("backtest", "train", "explain", "generate")  # verbs with --out
+WRITES = ("backtest", "search", "score", "generate")  # verbs whose files belong to the job
 GRACE = 20.0  # seconds that a cancelled job has to end by itself
 _ID = re.compile(r"[a-z]+-[0-9a-f]{12}")
 

@@ -10,7 +10,7 @@ import tomli_w
 from foliocast.apps.api import schemas
 from foliocast.core.errors import ConfigError
 from foliocast.runtime.files import whole_file
-from foliocast.workflows.config import parse_config
+from foliocast.workflows.config import checked, parse_config
 
 
 class UnknownData(ConfigError):
@@ -26,8 +26,10 @@ def command_line(body: Any, folder: Path) -> list[str]:
         If the config is wrong; nothing is queued then.
     """
     match body:
-        case schemas.BacktestJob() | schemas.AuditJob():
+        case schemas.BacktestJob() | schemas.AuditJob() | schemas.TrainJob() | schemas.ScoreJob() | schemas.SearchJob():
             return _configured(body, folder)
+        case schemas.ExplainJob():
+            return ["--folds", str(body.folds), str(_run_of(body.job, folder.parents[1] / "jobs"))]
         case schemas.SimulateJob():
             extra = [
                 "--model",
@@ -62,30 +64,40 @@ def _shared(body: Any) -> list[str]:
     return ["--data", body.data, "--seed", str(body.seed)]
 
 
-def _configured(body: schemas.BacktestJob | schemas.AuditJob, folder: Path) -> list[str]:
+def _configured(body: Any, folder: Path) -> list[str]:
     out = []
     if body.config is not None:
-        text = _checked(body.config)
+        text = _checked(body)
         folder.mkdir(parents=True, exist_ok=True)
         with whole_file(folder / "config.toml") as aside:
             aside.write_bytes(text)
         out.append(str(folder / "config.toml"))
-    if body.data is not None:
+    if getattr(body, "data", None) is not None:
         known_data(body.data)
         out += ["--data", body.data]
-    if isinstance(body, schemas.BacktestJob):
-        return [*out, *(["--seed", str(body.seed)] if body.seed is not None else [])]
-    return [*out, "--cuts", str(body.cuts)]
+    for option in ("seed", "cuts", "trials"):
+        if getattr(body, option, None) is not None:
+            out += [f"--{option}", str(getattr(body, option))]
+    return out
 
 
-def _checked(table: dict[str, Any]) -> bytes:
+def _run_of(job: str, jobs: Path) -> Path:
+    """The run folder that a job wrote."""
+    found = sorted((jobs / job / "runs").glob("*/metrics.json"))
+    if not found:
+        raise UnknownData(f"job {job} has no finished run; GET /jobs lists what there is")
+    return found[-1].parent
+
+
+def _checked(body: Any) -> bytes:
     """A config as TOML, once it is known to hold neither code nor paths and to be valid."""
+    table = body.config
     try:
         _refuse_code(table)
         _refuse_paths({**table, "data": _without_assets(table.get("data"))})
         if "track" in table:
             raise ConfigError("where runs are recorded is for who runs the service to say (FOLIOCAST_TRACK)")
-        data = parse_config(table).data
+        data = _parsed(body).data
         if data.members is not None:
             raise ConfigError("data.members names a file and is not accepted over HTTP; use the command line")
         known_data(data.source)
@@ -94,6 +106,18 @@ def _checked(table: dict[str, Any]) -> bytes:
         raise ConfigError(
             f"the config cannot be written as TOML, which knows neither null nor lone surrogates: {str(error)[:100]}"
         ) from None
+
+
+def _parsed(body: Any) -> Any:
+    if isinstance(body, schemas.TrainJob):
+        from foliocast.workflows.train import TrainConfig
+
+        return checked(TrainConfig, body.config, "config")
+    if isinstance(body, schemas.ScoreJob):
+        from foliocast.workflows.rank_table import RankConfig
+
+        return checked(RankConfig, body.config or {}, "config")
+    return parse_config(body.config)
 
 
 def known_data(name: str) -> str:

@@ -107,8 +107,52 @@ class ForecastJob(_Body):
     seed: Seed = 0
 
 
+class TrainJob(_Body):
+    """Fit a model and keep it under its name; /predict and the verbs then take it by that name."""
+
+    verb: Literal["train"]
+    config: dict[str, Any] = Field(description="name, seed, data and model: the content of a training config.")
+    seed: Seed | None = None
+
+
+class ScoreJob(_Body):
+    """Rank correlations of forecasters, walk-forward."""
+
+    verb: Literal["score"]
+    config: dict[str, Any] | None = Field(default=None, description="data, schedule, horizons and models.")
+    data: DataName | None = None
+    seed: Seed | None = None
+
+
+class SearchJob(_Body):
+    """Search the ranges of a config inside its first training window, then walk the winner forward."""
+
+    verb: Literal["search"]
+    config: dict[str, Any]
+    trials: int = Field(default=20, ge=1, le=1000)
+    seed: Seed | None = None
+
+
+class ExplainJob(_Body):
+    """What drove the run of a backtest job that is done; the charts go into its report."""
+
+    verb: Literal["explain"]
+    job: str = Field(pattern=r"^(backtest|search)-[0-9a-f]{12}$", examples=["backtest-0123456789ab"])
+    folds: int = Field(default=2, ge=0, le=100)
+
+
 AnyJob = Annotated[
-    BacktestJob | AuditJob | SimulateJob | StressJob | AllocateJob | GenerateJob | ForecastJob,
+    BacktestJob
+    | AuditJob
+    | SimulateJob
+    | StressJob
+    | AllocateJob
+    | GenerateJob
+    | ForecastJob
+    | TrainJob
+    | ScoreJob
+    | SearchJob
+    | ExplainJob,
     Field(discriminator="verb"),
 ]
 
@@ -191,5 +235,20 @@ EXAMPLES: dict[str, Any] = {
     "allocate": {"verb": "allocate", "objective": "min_risk", "risk": "cvar"},
     "generate": {"verb": "generate", "prompt": "Buffett, Value, Large-Cap, Sep 2023", "n": 2},
     "forecast": {"verb": "forecast", "ticker": "NVDA", "days": 7},
+    "train": {"verb": "train", "config": {"name": "mine", "model": {"type": "AttentionLSTM", "epochs": 5}}},
+    "score": {"verb": "score", "data": "sample:sp500"},
+    "search": {
+        "verb": "search",
+        "trials": 5,
+        "config": {
+            "strategies": {
+                "linear": {
+                    "type": "SignalStrategy",
+                    "forecaster": {"type": "LinearForecaster", "alpha": {"low": 0.1, "high": 100.0, "log": True}},
+                }
+            }
+        },
+    },
+    "explain": {"verb": "explain", "job": "backtest-0123456789ab"},
 }
 JobBody = Annotated[AnyJob, Body(openapi_examples={verb: {"value": value} for verb, value in EXAMPLES.items()})]

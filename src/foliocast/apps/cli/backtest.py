@@ -11,7 +11,7 @@ from foliocast.apps.cli.common import Data, Jobs, Json, Out, Seed, Track, consol
 
 ConfigName = Annotated[
     Path | None,
-    typer.Argument(help="TOML file, or a packaged config: demo, lstm_basket. Default: demo.", show_default=False),
+    typer.Argument(help="TOML file, or a packaged one: demo, quick, lstm_basket. Default: demo.", show_default=False),
 ]
 runs_app = typer.Typer(help="Runs on disk, and the ledger of every trial.", invoke_without_command=True)
 
