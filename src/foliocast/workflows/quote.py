@@ -1,4 +1,7 @@
-"""One ticker as a page shows it: where its price stands, its candles and averages, and where a network looked."""
+"""One ticker as a page shows it: where its price stands, its candles and averages, and where a network looked.
+
+Forecasters are imported where they are used: a price and its candles are shown before they are needed.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,6 @@ import pandas as pd
 
 from foliocast.core.errors import ConfigError, HistoryError
 from foliocast.core.panel import Panel
-from foliocast.workflows.forecast import TRAIN_BARS, fitted_model
 
 YEAR = pd.Timedelta(days=365)
 AVERAGES = (50, 200)
@@ -82,6 +84,7 @@ def regime(panel: Panel) -> dict[str, Any]:
         Too few bars for a volatility.
     """
     from foliocast.features.regimes import VolatilityTrendRegime
+    from foliocast.workflows.forecast import TRAIN_BARS
 
     recent = panel.rows(max(0, len(panel) - TRAIN_BARS), len(panel))
     rule = VolatilityTrendRegime().fit(recent)
@@ -107,6 +110,8 @@ def attention(panel: Panel, ticker: str, model: str = "attention_lstm", bars: in
     ConfigError
         The model has no attention to show.
     """
+    from foliocast.workflows.forecast import TRAIN_BARS, fitted_model
+
     fitted = fitted_model(panel, model, seed)
     if not hasattr(fitted, "attention"):
         raise ConfigError(f"the model {model} has no attention to show; choose attention_lstm")
@@ -117,11 +122,15 @@ def attention(panel: Panel, ticker: str, model: str = "attention_lstm", bars: in
 
 def attends(panel: Panel, model: str, seed: int = 0) -> bool:
     """Whether a forecaster can show where it looked."""
+    from foliocast.workflows.forecast import fitted_model
+
     return hasattr(fitted_model(panel, model, seed), "attention")
 
 
 def card(panel: Panel, model: str, seed: int = 0) -> dict[str, Any]:
     """What there is to know of a forecaster fitted on this panel, in plain words and numbers."""
+    from foliocast.workflows.forecast import TRAIN_BARS, fitted_model
+
     fitted = fitted_model(panel, model, seed)
     settings = {k: v for k, v in fitted.get_params(deep=False).items() if isinstance(v, str | int | float | bool)}
     assets = tuple(getattr(fitted, "trained_assets_", panel.assets))

@@ -9,11 +9,14 @@ import sys
 import threading
 from pathlib import Path
 
+SWITCH = 0.0005  # seconds; files are served between imports and fits, so threads must not wait long for their turn
+
 
 def main() -> None:
     """Run ``streamlit run main.py`` with a head start."""
     from streamlit.web.cli import main as streamlit
 
+    sys.setswitchinterval(SWITCH)
     threading.Thread(target=_ahead, daemon=True, name="ahead").start()
     sys.argv = ["streamlit", "run", str(Path(__file__).with_name("main.py")), *sys.argv[1:]]
     streamlit()

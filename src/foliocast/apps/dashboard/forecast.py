@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import sys
+import time
 from typing import Any
 
 import pandas as pd
@@ -11,6 +13,7 @@ from foliocast.apps.dashboard import figures
 from foliocast.apps.dashboard.shared import KEEP, chosen_data, head, panel, percent, row, told, trained
 
 REACHES = (7, 15, 30)
+PAUSE = 1.0  # seconds, once per server: the imports of a first forecast would keep it from serving the page's scripts
 NAMES = {
     "linear": "Linear (ridge)",
     "naive": "Naive (persistence)",
@@ -36,6 +39,8 @@ def page() -> None:
     with told():
         _price(source, ticker, history)
     st.subheader(f"Next {days} trading days")
+    if "sklearn" not in sys.modules:
+        time.sleep(PAUSE)
     with told():
         if _ready(source, model):
             _future(source, ticker, days, model, history)

@@ -69,7 +69,7 @@ def warm() -> threading.Thread:
     """Import what the other pages need, behind the first page's back, so that they answer at once."""
 
     def load() -> None:
-        time.sleep(0.5)
+        time.sleep(3.0)
         for name in ("simulate", "book", "stress", "generate"):
             importlib.import_module(f"foliocast.workflows.{name}")
         for name in (module for entries in PAGES.values() for module, _, _ in entries):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -115,17 +116,17 @@ def choose_model(key: str) -> str:
 
 def trained(ability: str) -> list[str]:
     """Names of models that were trained and kept here, of the kind that can ``forecast`` or ``simulate``."""
-    from foliocast.workflows.forecast import model_cards
+    from foliocast.workflows.saved import CARD, models_folder
 
-    home_of = {
-        "forecast": re.compile(r"foliocast\.models\.\w+:"),
-        "simulate": re.compile(r"foliocast\.models\.diffusion\."),
-    }
+    home_of = {"forecast": r"foliocast\.models\.\w+:", "simulate": r"foliocast\.models\.diffusion\."}
     found = []
-    for card in model_cards()["cards"]:
-        name, kind = str(card.get("name")), str(card.get("kind", ""))
-        if home_of[ability].match(kind) and (home() / "models" / name).is_dir():
-            found.append(name)
+    for file in sorted(models_folder().glob(f"*/{CARD}")):
+        try:
+            kind = str(json.loads(file.read_text()).get("kind", ""))
+        except (OSError, ValueError):
+            continue  # a broken card is named on the page Runs
+        if re.match(home_of[ability], kind):
+            found.append(file.parent.name)
     return found
 
 
