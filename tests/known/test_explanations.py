@@ -153,9 +153,9 @@ def test_with_shuffled_weights_the_importances_collapse(name: str, market: fc.Pa
     """Adebayo et al. (2018): an explanation that survives the loss of what was learnt explains something else."""
     model = MAKERS[name]().fit(market.rows(0, TRAIN))
     trained = explained(model, market).importance.set_index(["method", "feature"])
-    twins = [randomised(model, seed) for seed in range(12)]
+    twins = [randomised(model, seed) for seed in range(8)]
     broken = [explained(twin, market, "gradients", "permutation").importance for twin in twins]
-    broken += [explained(twin, market, "shap").importance for twin in twins[:3]]
+    broken += [explained(twin, market, "shap").importance for twin in twins[:2]]
     random = pd.concat(broken).groupby(["method", "feature"]).mean(numeric_only=True)
     for method in ("gradients", "shap"):  # five features: a fifth would be chance
         assert random.loc[(method, PLANTED), "share"] < 0.6 * trained.loc[(method, PLANTED), "share"]

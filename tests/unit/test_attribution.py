@@ -49,7 +49,7 @@ def test_every_grouping_of_the_money_adds_up_to_the_change_of_equity(case: str) 
     tables = [
         at.attribute_money(flows),
         at.attribute_by(flows, regimes, "regime"),
-        at.attribute_factors(flows, at.statistical_factors(PANEL.returns())),
+        at.summed(at.factor_flows(flows, at.statistical_factors(PANEL.returns())), "factor"),
     ]
     sums = pd.concat(tables).groupby("by")["value"].sum()
     assert set(sums.index) == {"asset", "cost", "regime", "factor"}
@@ -65,6 +65,7 @@ def test_every_grouping_of_the_risk_adds_up_to_the_volatility(case: str) -> None
     tables = [
         at.attribute_risk(flows),
         at.attribute_risk(flows, factors, "factor"),
+        at.attribute_risk(flows, at.cost_flows(flows), "cost"),
         at.attribute_risk_by(flows, regimes, "regime"),
     ]
     for table in tables:
@@ -88,7 +89,7 @@ def test_a_market_without_costs_has_a_known_attribution() -> None:
     by_asset = at.attribute_money(flows).query("by == 'asset'").set_index("name")["value"]
     assert by_asset["A0"] == pytest.approx(PANEL.close()["A0"].iloc[-1] / PANEL.close()["A0"].iloc[0] - 1)
     assert (by_asset.drop("A0") == 0).all()
-    own = at.attribute_factors(flows, PANEL.returns()[["A0"]]).set_index("name")["value"]
+    own = at.summed(at.factor_flows(flows, PANEL.returns()[["A0"]]), "factor").set_index("name")["value"]
     assert own["A0"] == pytest.approx(by_asset["A0"], abs=1e-12)
     assert abs(own["specific"]) < 1e-12
 
@@ -103,13 +104,18 @@ def test_another_record_is_refused() -> None:
 
 def test_what_features_were_expected_to_earn_and_the_surprise_are_what_was_earned() -> None:
     rng = np.random.default_rng(0)
+    flows, result = account("next_close", fc.Costs(commission_bps=10))
     times, assets = PANEL.times[200:220], list(PANEL.assets)
     rows = pd.MultiIndex.from_product([times, assets], names=["time", "asset"]).to_frame(index=False)
     parts = {name: rng.normal(0, 0.01, len(rows)) for name in ("base", "momentum_10", "rest")}
     predictions = rows.assign(method="shap", predicted=sum(parts.values()), **parts)
-    weights = pd.DataFrame(rng.normal(size=(20, 5)), times, assets)
-    outcome = PANEL.returns().shift(-1).loc[times]
-    table = at.attribute_features(predictions, weights, outcome).set_index("name")["value"]
-    assert table.sum() == pytest.approx(float((weights * outcome).sum().sum()), abs=1e-12)
-    w = weights.stack().to_numpy()
-    assert table["momentum_10"] == pytest.approx(float(w @ parts["momentum_10"]))
+    table = at.feature_flows(flows, predictions, result.weights)
+    assert table.sum().sum() == pytest.approx(flows.total, abs=1e-9)
+    np.testing.assert_allclose(table.sum(axis=1), flows.bars(), atol=1e-15)
+    money = result.weights.loc[times].mul(result.equity.loc[times], axis=0).to_numpy().ravel()
+    assert table["momentum_10"].sum() == pytest.approx(float(money @ parts["momentum_10"]))
+    after = PANEL.returns().shift(-1).loc[times].to_numpy().ravel()
+    expected = table[["base", "momentum_10", "rest", "surprise"]].sum().sum()
+    assert expected == pytest.approx(float(money @ after), abs=1e-12)
+    risk = at.attribute_risk(flows, table, "feature")
+    assert risk["value"].sum() == pytest.approx(float(result.returns.std(ddof=0)), abs=1e-9)

@@ -15,7 +15,7 @@ from markets import make_panel
 
 CONFIG = """
 name = "small"
-baselines = ["equal_weight", "hrp"]
+baselines = ["equal_weight", "inverse_volatility"]
 [data]
 source = "{source}"
 [schedule]
@@ -73,9 +73,10 @@ def test_a_run_is_explained(run: Path) -> None:
         deviation = equity[name].pct_change().iloc[1:].std(ddof=0)
         assert parts["total_pnl"] == pytest.approx(total, abs=1e-9)
         assert parts["volatility"] == pytest.approx(deviation, abs=1e-9)
-        for by in ("asset", "cost", "factor", "regime", "year"):
+        learnt = ("feature",) if name in ("net", "trees") else ()
+        for by in ("asset", "cost", "factor", "regime", "year", *learnt):
             assert sum(parts["pnl"][by].values()) == pytest.approx(total, abs=1e-9), (name, by)
-        for by in ("asset", "factor", "regime", "year"):
+        for by in ("asset", "cost", "factor", "regime", "year", *learnt):
             assert sum(parts["risk"][by].values()) == pytest.approx(deviation, abs=1e-9), (name, by)
     assert set(answer["strategies"]["net"]["importance"]) == {"gradients", "shap", "permutation"}
     assert set(answer["strategies"]["trees"]["importance"]) == {"shap", "permutation"}
@@ -93,15 +94,15 @@ def test_a_run_is_explained(run: Path) -> None:
     assert 'id="explain"' in page
     assert 'id="explain"' not in before
     again = call("explain", str(run), "--methods", "permutation", "--folds", "1")  # in place of the first
-    assert again["strategies"]["hrp"] == answer["strategies"]["hrp"]
+    assert again["strategies"]["inverse_volatility"] == answer["strategies"]["inverse_volatility"]
     assert len(pd.read_csv(run / "explain" / "importance.csv")["method"].unique()) == 1
 
 
 def test_one_strategy_without_forecasts_and_with_own_factors(market: Path, run: Path) -> None:
-    wish = ["explain", run.name, "--out", str(run.parent), "--strategy", "hrp", "--folds", "0"]
+    wish = ["explain", run.name, "--out", str(run.parent), "--strategy", "inverse_volatility", "--folds", "0"]
     answer = call(*wish, "--factors", str(market))
-    assert list(answer["strategies"]) == ["hrp"]
-    assert {"A0", "A1", "A2", "specific"} <= set(answer["strategies"]["hrp"]["pnl"]["factor"])
+    assert list(answer["strategies"]) == ["inverse_volatility"]
+    assert {"A0", "A1", "A2", "specific"} <= set(answer["strategies"]["inverse_volatility"]["pnl"]["factor"])
 
 
 def test_bad_requests_leave_no_file(market: Path, run: Path, tmp_path: Path) -> None:

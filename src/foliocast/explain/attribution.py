@@ -124,14 +124,14 @@ def _same_account(flows: Flows) -> None:
 
 
 def attribute_money(flows: Flows) -> pd.DataFrame:
-    """Profit and loss by asset and by cost; columns ``by``, ``name``, ``value``; each group sums to ``total``."""
-    gains = flows.prices.sum()
-    kinds = flows.costs.sum()
-    net = gains + flows.cost_by_asset.sum()
-    by_cost = [("cost", "before costs", float(gains.sum())), *(("cost", str(k), float(v)) for k, v in kinds.items())]
-    by_asset = [("asset", str(a), float(v)) for a, v in net.items()]
-    by_asset.append(("asset", FINANCING, float(kinds[FINANCING])))
-    return pd.DataFrame(by_asset + by_cost, columns=["by", "name", "value"])
+    """Profit and loss by asset (after its costs) and by cost; columns ``by``, ``name``, ``value``; each sums to
+    ``flows.total``."""
+    return pd.concat([summed(asset_flows(flows), "asset"), summed(cost_flows(flows), "cost")], ignore_index=True)
+
+
+def asset_flows(flows: Flows) -> pd.DataFrame:
+    """Money of each asset after its costs, and financing, at each bar."""
+    return (flows.prices + flows.cost_by_asset).assign(**{FINANCING: flows.costs[FINANCING]})
 
 
 def attribute_by(flows: Flows, labels: pd.Series, by: str) -> pd.DataFrame:
@@ -183,40 +183,51 @@ def factor_flows(flows: Flows, factors: pd.DataFrame) -> pd.DataFrame:
     return table
 
 
-def attribute_factors(flows: Flows, factors: pd.DataFrame) -> pd.DataFrame:
-    """Profit and loss by factor; see `factor_flows`."""
-    sums = factor_flows(flows, factors).sum()
-    return pd.DataFrame({"by": "factor", "name": sums.index.astype(str), "value": sums.to_numpy()})
-
-
-def attribute_features(predictions: pd.DataFrame, weights: pd.DataFrame, outcome: pd.DataFrame) -> pd.DataFrame:
-    """What the model expected to earn through each feature, and how it turned out otherwise.
+def feature_flows(flows: Flows, predictions: pd.DataFrame, weights: pd.DataFrame) -> pd.DataFrame:
+    """What the model expected to earn through each feature at each bar, and how it turned out otherwise.
 
     Parameters
     ----------
+    flows : Flows
     predictions : DataFrame
-        Of one method, as `explain_predictions` gives them: time, asset, predicted, base, one column a feature, rest.
+        Of one method, as `explain_predictions` gives them: time (of the decision), asset, predicted, base, one column a
+        feature, rest.
     weights : DataFrame (time x asset)
-        Held over the bar after each time.
-    outcome : DataFrame (time x asset)
-        Return of that bar.
+        Fractions of equity held at each close.
 
     Returns
     -------
-    DataFrame
-        Sum over predictions of weight times what each feature added to the predicted return; "base" and "rest" of the
-        model; "surprise": weight times outcome less prediction. They add up to weight times outcome.
+    DataFrame (time x part)
+        For each bar after a time that was explained: money held times what each feature added to the predicted return;
+        "base" and "rest" of the model; "surprise": money held times outcome less prediction. "elsewhere" is all other
+        money: bars that were not explained, trades between two closes, costs. A row adds up to the change of equity.
     """
     names = [c for c in predictions.columns if c not in ("time", "asset", "method", "predicted")]
-    rows = weights.index.get_indexer(pd.DatetimeIndex(predictions["time"]))
-    columns = pd.Index(weights.columns).get_indexer(pd.Index(predictions["asset"]))
-    there = (rows >= 0) & (columns >= 0)
-    w, r = np.zeros(len(rows)), np.zeros(len(rows))
-    w[there] = np.nan_to_num(weights.to_numpy(float)[rows[there], columns[there]])
-    r[there] = np.nan_to_num(outcome.reindex_like(weights).to_numpy(float)[rows[there], columns[there]])
-    sums = {name: float(w @ predictions[name].to_numpy(float)) for name in names}
-    sums["surprise"] = float(w @ r) - sum(sums.values())
-    return pd.DataFrame([("feature", name, value) for name, value in sums.items()], columns=["by", "name", "value"])
+    times, assets = flows.equity.index, flows.prices.columns
+    row = times.get_indexer(pd.DatetimeIndex(predictions["time"]))
+    column = assets.get_indexer(pd.Index(predictions["asset"]))
+    used = (row >= 0) & (row < len(times) - 1) & (column >= 0)
+    row, column, rows = row[used], column[used], predictions[used]
+    held = weights.reindex(index=times, columns=assets).fillna(0.0).to_numpy(float)[row, column]
+    money = held * flows.equity.to_numpy(float)[row]
+    table = pd.DataFrame(0.0, index=times, columns=[*names, "surprise"])
+    for name in names:
+        table[name] = np.bincount(row + 1, money * rows[name].to_numpy(float), len(times))
+    earned = np.bincount(row + 1, money * flows.returns.to_numpy()[row + 1, column], len(times))
+    table["surprise"] = earned - table[names].sum(axis=1)
+    table["elsewhere"] = flows.bars() - table.sum(axis=1)
+    return table
+
+
+def cost_flows(flows: Flows) -> pd.DataFrame:
+    """Money before costs, and each kind of cost, at each bar."""
+    return pd.concat([flows.prices.sum(axis=1).rename("before costs"), flows.costs], axis=1)
+
+
+def summed(groups: pd.DataFrame, by: str) -> pd.DataFrame:
+    """Profit and loss of each part of a table of money (time x part)."""
+    sums = groups.sum()
+    return pd.DataFrame({"by": by, "name": sums.index.astype(str), "value": sums.to_numpy()})
 
 
 def attribute_risk(flows: Flows, groups: pd.DataFrame | None = None, by: str = "asset") -> pd.DataFrame:
@@ -234,7 +245,7 @@ def attribute_risk(flows: Flows, groups: pd.DataFrame | None = None, by: str = "
         Columns by, name, value: parts of the standard deviation of a bar (Euler), adding up to it.
     """
     if groups is None:
-        groups = (flows.prices + flows.cost_by_asset).assign(**{FINANCING: flows.costs[FINANCING]})
+        groups = asset_flows(flows)
     before = flows.equity.shift(1).fillna(1.0).to_numpy()[:, None]
     parts = (groups.to_numpy(float) / before)[1:]
     whole = parts.sum(axis=1)

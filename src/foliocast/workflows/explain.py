@@ -94,14 +94,15 @@ def explain(
     record = Run.read(folder.path)
     names = _chosen(spec.strategies, record)
     factors = _factors(spec.factors, work.panel)
-    money = pd.concat([_money(name, record, work.panel, factors) for name in names], ignore_index=True)
+    flows = {name: _flows(name, record, work.panel) for name in names}
+    money = pd.concat([_money(name, flows[name], record, factors) for name in names], ignore_index=True)
     learnt = [name for name in names if _forecasts(work.strategies[name])] if spec.folds else []
     found: dict[str, Explanation] = {}
     missed: dict[str, float] = {}
     for number, name in enumerate(learnt):
         report("models", number, len(learnt))
         found[name], missed[name] = _explained(name, work, record, spec)
-        money = pd.concat([money, _features(name, found[name], record, work.panel)], ignore_index=True)
+        money = pd.concat([money, _features(name, found[name], flows[name], record)], ignore_index=True)
     report("models", len(learnt), len(learnt))
     answer = _answer(money, found, missed, names)
     _write(folder.path, money, found, record, answer)
@@ -131,16 +132,22 @@ def _factors(source: str | None, panel: Panel) -> pd.DataFrame:
 
 
 # ---- money and risk
-def _money(name: str, record: Run, panel: Panel, factors: pd.DataFrame) -> pd.DataFrame:
+def _flows(name: str, record: Run, panel: Panel) -> attribution.Flows:
+    financing = record.of("financing", name)
+    return attribution.account_flows(
+        record.of("trades", name), panel.close(), record.equity[name], financing if len(financing) else None
+    )
+
+
+def _money(name: str, flows: attribution.Flows, record: Run, factors: pd.DataFrame) -> pd.DataFrame:
     """Attributions of one strategy: strategy, what, by, name, value, share."""
-    trades, financing = record.of("trades", name), record.of("financing", name)
-    equity = record.equity[name]
-    flows = attribution.account_flows(trades, panel.close(), equity, financing if len(financing) else None)
-    tables = [attribution.attribute_money(flows), attribution.attribute_factors(flows, factors)]
-    risks = [
-        attribution.attribute_risk(flows),
-        attribution.attribute_risk(flows, attribution.factor_flows(flows, factors), "factor"),
-    ]
+    groups = {
+        "asset": attribution.asset_flows(flows),
+        "cost": attribution.cost_flows(flows),
+        "factor": attribution.factor_flows(flows, factors),
+    }
+    tables = [attribution.summed(table, by) for by, table in groups.items()]
+    risks = [attribution.attribute_risk(flows, table, by) for by, table in groups.items()]
     for by, labels in _labels(record).items():
         tables.append(attribution.attribute_by(flows, labels, by))
         risks.append(attribution.attribute_risk_by(flows, labels, by))
@@ -209,18 +216,16 @@ def _fold(
     return found, missed
 
 
-def _features(name: str, found: Explanation, record: Run, panel: Panel) -> pd.DataFrame:
-    """What was held, times what each feature added to the forecast of it."""
+def _features(name: str, found: Explanation, flows: attribution.Flows, record: Run) -> pd.DataFrame:
+    """What was held, times what each feature added to the forecast of it; by SHAP where it was asked for."""
     table = found.predictions
     if table.empty:
         return pd.DataFrame(columns=["strategy", "what", "by", "name", "value", "share"])
     method = "shap" if (table["method"] == "shap").any() else str(table["method"].iloc[0])
-    rows = table[table["method"] == method]
     held = record.of("weights", name).pivot(index="date", columns="asset", values="weight")
-    times = pd.DatetimeIndex(rows["time"].unique())
-    weights = held.reindex(index=times, columns=list(panel.assets)).fillna(0.0)
-    outcome = panel.returns().shift(-1).reindex(times)
-    return _marked(name, "pnl", [attribution.attribute_features(rows, weights, outcome)])
+    groups = attribution.feature_flows(flows, table[table["method"] == method], held)
+    pnl, risk = attribution.summed(groups, "feature"), attribution.attribute_risk(flows, groups, "feature")
+    return pd.concat([_marked(name, "pnl", [pnl]), _marked(name, "risk", [risk])], ignore_index=True)
 
 
 # ---- what is left
