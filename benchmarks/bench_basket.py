@@ -1,6 +1,7 @@
 """The basket experiment: LSTM forecasts for five technology stocks, dynamic weights, every baseline, and the index.
 
-    python benchmarks/bench_basket.py [--data NAME|PATH] [--out runs] [--jobs 1] [--figure FILE.svg]
+    python benchmarks/bench_basket.py [--data NAME|PATH] [--out runs] [--jobs 1] [--test 63]
+        [--resume RUN] [--figure FILE.svg]
 
 Runs the packaged config lstm_basket on AAPL, MSFT, AMZN, GOOG and META (default: the embedded daily closes, 2013-2022)
 and prints two Markdown tables: realised results net of costs with 95 % intervals, and forecast errors beside
@@ -21,7 +22,7 @@ import foliocast as fc
 from foliocast.core.errors import DataError
 from foliocast.runtime.compute import one_thread
 from foliocast.stats.bootstrap import headlines
-from foliocast.workflows.backtest import run
+from foliocast.workflows.backtest import resume, run
 from foliocast.workflows.config import load_config
 
 FIVE = ["AAPL", "MSFT", "AMZN", "GOOG", "META"]
@@ -112,17 +113,22 @@ def main() -> None:
     parser.add_argument("--data", default="sample:all")
     parser.add_argument("--out", type=Path, default=Path("runs"))
     parser.add_argument("--jobs", type=int, default=1)
+    parser.add_argument("--test", type=int, default=63, help="bars between two fits")
+    parser.add_argument("--resume", type=Path, help="go on with this run folder")
     parser.add_argument("--figure", type=Path)
     wish = parser.parse_args()
     one_thread()
     started = time.process_time()
     config = load_config("lstm_basket")
-    config = config.model_copy(
-        update={"data": config.data.model_copy(update={"source": wish.data, "assets": FIVE}), "name": "basket"}
-    )
-    done = run(config, wish.out, jobs=wish.jobs)
+    data = config.data.model_copy(update={"source": wish.data, "assets": FIVE})
+    schedule = config.schedule.model_copy(update={"test": wish.test})
+    config = config.model_copy(update={"data": data, "schedule": schedule, "name": "basket"})
+    if wish.resume is None:
+        done = run(config, wish.out, jobs=wish.jobs)
+    else:
+        done = resume(wish.resume, wish.out, jobs=wish.jobs)
     metrics = dict(done.metrics["strategies"])
-    index = index_row(pd.DatetimeIndex(next(iter(done.results.values())).equity.index))
+    index = index_row(pd.DatetimeIndex(pd.read_parquet(done.folder / "equity.parquet").index))
     if index is not None:
         metrics["index"] = index
     print(results(metrics), "\n")
