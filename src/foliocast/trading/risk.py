@@ -134,8 +134,9 @@ class DrawdownLimit:
         Bars until re-entry; the strategy's wishes are then followed in full again, and the peak starts anew from the
         equity of that bar, so that an old loss cannot trigger a second action. Each re-entry risks the limit anew.
     calm : float or None
-        Re-entry also waits until the one-bar CVaR 95 % of what is wished (or was held before the cut) is at most this
-        multiple of what it was at the peak, so that a crash is not met again halfway. None waits for ``cooldown`` only.
+        Re-entry also waits until the one-bar CVaR 95 % of what is wished (or was held before the cut), per unit of
+        exposure, is at most this multiple of what it was at the peak, so that a crash is not met again halfway. None
+        waits for ``cooldown`` only.
     ahead : float or None
         Level of the one-bar CVaR, by the limit's own model, that is added to the drawdown; the cut comes no earlier
         than at half of the limit. None waits until the limit is passed.
@@ -171,7 +172,7 @@ class _Drawdown:
     peak: float = 0.0
     until: int | None = None
     wish: np.ndarray = field(default_factory=lambda: np.zeros(0))
-    at_peak: tuple[np.ndarray | None, np.ndarray] | None = None
+    at_peak: tuple[np.ndarray, np.ndarray | None] | None = None
     usual: float = 0.0
 
     def before_trade(self, targets: np.ndarray, now: Situation) -> tuple[np.ndarray, Action | None]:
@@ -182,7 +183,7 @@ class _Drawdown:
         if self.until is not None:
             return None, self._reenter(now)
         if now.equity >= self.peak:
-            self.peak, self.at_peak = now.equity, (now.past_returns, now.weights)
+            self.peak, self.at_peak = now.equity, (now.weights, now.past_returns)
         limit, fallen = self.setting.limit, 1.0 - now.equity / self.peak
         if fallen < 0.5 * limit or (fallen < limit and self.setting.ahead is None):
             return None, None
@@ -194,7 +195,7 @@ class _Drawdown:
         if fallen + tail < limit:
             return None, None
         self.until, self.wish = now.bar + self.setting.cooldown, now.weights.copy()
-        self.usual = self._usual(now)
+        self.usual = self._unrest(*(self.at_peak or (now.weights, None)))
         reason = f"drawdown {fallen:.2%}" + (f" and a bad bar's {tail:.2%}" if tail else "")
         reason += f" reach{'' if tail else 'es'} the limit of {limit:.2%}"
         action = Action("drawdown", "breach", fallen + tail, limit, self.setting.keep, reason)
@@ -203,17 +204,16 @@ class _Drawdown:
     def _tail(self, weights: np.ndarray, past: np.ndarray | None, level: float = 0.95) -> float:
         return _tail_of(self.model, weights, past, loss_mean, level)
 
-    def _usual(self, now: Situation) -> float:
-        """A bad bar as it was at the peak, for the exposure that was cut."""
-        past, then = self.at_peak or (None, now.weights)
-        held = float(np.abs(then).sum())
-        return self._tail(then * (float(np.abs(now.weights).sum()) / held), past) if held else 0.0
+    def _unrest(self, weights: np.ndarray, past: np.ndarray | None) -> float:
+        """A bad bar per unit of exposure."""
+        gross = float(np.abs(weights).sum())
+        return self._tail(weights, past) / gross if gross else 0.0
 
     def _reenter(self, now: Situation) -> Action | None:
         calm = self.setting.calm
         if self.until is None or now.bar < self.until:
             return None
-        if calm is not None and self._tail(self.wish, now.past_returns) > calm * self.usual > 0:
+        if calm is not None and self._unrest(self.wish, now.past_returns) > calm * self.usual > 0:
             return None
         waited = now.bar - self.until + self.setting.cooldown
         reason = f"{waited} bars after the cut" + (
