@@ -56,3 +56,10 @@ def test_unknown_asset_and_bad_times_are_named(panel: Panel) -> None:
         Panel({"close": np.ones((2, 1))}, pd.DatetimeIndex(["2020-01-02", "2020-01-01"]), ["A"])
     with pytest.raises(DataError, match="nothing was known"):
         panel.asof("1990-01-01")
+
+
+def test_a_ticker_in_the_wrong_case_is_recognised(panel: Panel) -> None:
+    name = panel.assets[0]
+    other = name.lower() if name != name.lower() else name.upper()
+    with pytest.raises(DataError, match=f"no data for {other}: .*did you mean {name}"):
+        panel.select([other])

@@ -216,7 +216,11 @@ class Panel:
         missing = [a for a in wanted if a not in self.assets]
         if missing:
             have = ", ".join(self.assets[:8]) + (", ..." if len(self.assets) > 8 else "")
-            raise DataError(f"no data for {', '.join(missing)}: '{self.name}' holds {len(self.assets)} assets ({have})")
+            near = [a for a in self.assets if a.upper() in {m.upper() for m in missing}]
+            hint = f"; did you mean {', '.join(near)}?" if near else ""
+            raise DataError(
+                f"no data for {', '.join(missing)}: '{self.name}' holds {len(self.assets)} assets ({have}){hint}"
+            )
         columns = [self.assets.index(a) for a in wanted]
         return Panel(
             {key: values[:, columns] for key, values in self._fields.items()},
