@@ -21,6 +21,7 @@ NAMED = {
     "attention_lstm": "AttentionLSTM",
     "lstm": "LSTMForecaster",
     "transformer": "TransformerForecaster",
+    "cross_asset": "CrossAssetTransformer",
     "diffusion": "DiffusionScenarios",
 }
 

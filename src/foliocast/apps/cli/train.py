@@ -18,7 +18,9 @@ def register(app: typer.Typer) -> None:
 def train(
     config: Annotated[
         str,
-        typer.Argument(help=r"TOML file with \[model] and \[data], or attention_lstm, lstm, transformer, diffusion."),
+        typer.Argument(
+            help=r"TOML file with \[model] and \[data], or attention_lstm, lstm, transformer, cross_asset, diffusion."
+        ),
     ],
     data: Data = None,
     out: Out = None,
