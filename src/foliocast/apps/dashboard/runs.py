@@ -9,7 +9,8 @@ import pandas as pd
 import streamlit as st
 
 from foliocast.apps.dashboard import figures
-from foliocast.apps.dashboard.shared import KEEP, run_folders, told
+from foliocast.apps.dashboard.jobs import job_cards, submit
+from foliocast.apps.dashboard.shared import KEEP, job_store, row, run_folders, told
 from foliocast.runtime.tracking import chosen, default_store, tracker
 from foliocast.workflows.runs import RunFolder, list_runs
 
@@ -58,6 +59,28 @@ def _folders() -> None:
     _equity(picked)
     for folder in picked:
         _report(Path(folder), labels[folder])
+    if any(job.verb == "explain" for job in job_store().list()):
+        st.subheader("Explanations")
+        job_cards("explain", _explained)
+
+
+def _explained(result: dict[str, Any]) -> None:
+    """Profit and loss by asset of one strategy, and what its forecasts looked at."""
+    found = result.get("strategies", {})
+    if not found:
+        st.info("The job explained nothing.", icon=":material/info:")
+        return
+    st.caption(f"Tables are in {result['folder']}; the run's report has the charts now, too.")
+    name = str(st.selectbox("Strategy", list(found), key=f"explained-{result['run']}", width=240))
+    money = pd.Series(found[name]["pnl"].get("asset", {}), dtype=float).sort_values(ascending=False)
+    if len(money):
+        figures.show(
+            figures.bars(money, "part of the return"), f"Return of {name} by asset", key=f"pnl-{result['run']}"
+        )
+    for method, shares in found[name].get("importance", {}).items():
+        st.markdown(f"**What its forecasts looked at, by {method}**")
+        order = pd.Series(shares, dtype=float).sort_values(ascending=False)
+        figures.show(figures.bars(order, "share"), f"Importance by {method}", key=f"{method}-{result['run']}")
 
 
 def _store() -> Any:
@@ -204,5 +227,9 @@ def _report(folder: Path, label: str) -> None:
     if shown.open:
         with shown:
             text = file.read_text(encoding="utf-8")
-            st.download_button("Download", text, file_name=f"{folder.name}.html", mime="text/html", key=f"get-{folder}")
+            with row():
+                name = f"{folder.name}.html"
+                st.download_button("Download", text, file_name=name, mime="text/html", key=f"get-{folder}")
+                if st.button("Explain what drove it", icon=":material/troubleshoot:", key=f"explain-{folder}"):
+                    submit("explain", [str(folder.absolute())])
             st.iframe(text, height=900)

@@ -292,8 +292,16 @@ def test_a_config_that_is_wrong_never_becomes_a_job() -> None:
     assert shared.job_store().list() == []
 
 
+def finished(verb: str, number: int, status: str, result: dict[str, Any]) -> None:
+    """A job that has ended, as its folder tells."""
+    job = home() / "dashboard" / "jobs" / f"{verb}-00000000000{number}"
+    job.mkdir(parents=True)
+    about = {"id": job.name, "verb": verb, "arguments": [], "status": status, "created": f"2024-01-0{number + 1}"}
+    (job / "job.json").write_text(json.dumps(about))
+    (job / "result.json").write_text(json.dumps(result))
+
+
 def test_jobs_show_how_they_ended() -> None:
-    folder = home() / "dashboard" / "jobs"
     done = {"sharpe": {"value": 1.0, "low": 0.2, "high": 1.7}}
     for number, (status, result) in enumerate(
         (
@@ -302,17 +310,7 @@ def test_jobs_show_how_they_ended() -> None:
             ("cancelled", {}),
         )
     ):
-        job = folder / f"backtest-00000000000{number}"
-        job.mkdir(parents=True)
-        about = {
-            "id": job.name,
-            "verb": "backtest",
-            "arguments": [],
-            "status": status,
-            "created": f"2024-01-0{number + 1}",
-        }
-        (job / "job.json").write_text(json.dumps(about))
-        (job / "result.json").write_text(json.dumps(result))
+        finished("backtest", number, status, result)
     test = raw("backtest")
     assert not test.exception
     assert [e.value for e in test.error] == ["the data have ended"]
@@ -356,6 +354,16 @@ def test_runs_are_listed_compared_and_read(tmp_path: Path, monkeypatch: pytest.M
     (run.path / "report.html").write_text("<p>found</p>")
     test = page("runs", **{f"report__{run.path.name}".replace("-", "__"): True})
     assert labelled(test.get("download_button"), "Download")
+
+
+def test_an_explanation_is_shown_when_its_job_has_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    new_run(tmp_path / "runs", "mine", {}, "").update(status="done")
+    told = {"pnl": {"asset": {"NVDA": 0.3, "META": -0.1}}, "importance": {"shap": {"momentum_10": 0.7}}}
+    finished("explain", 0, "done", {"run": "mine", "folder": "runs/mine/explain", "strategies": {"a": told}})
+    test = page("runs")
+    assert charts(test) == 2
+    assert "by shap" in said(test)
 
 
 def test_records_and_models_are_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
