@@ -59,6 +59,16 @@ def simulate(
     score: Annotated[
         bool, typer.Option("--score", help="Score the models walk-forward beside the classical ones.")
     ] = False,
+    start: Annotated[str | None, typer.Option(help="First day scored (--score).", show_default=False)] = None,
+    every: Annotated[int, typer.Option("--every", min=1, help="Bars between two origins (--score).")] = 5,
+    train: Annotated[int, typer.Option("--train", min=60, help="Bars of history of a fit (--score).")] = 2520,
+    pool: Annotated[
+        str | None,
+        typer.Option(
+            help="Name or path of a panel of other assets from which diffusion may learn, up to each fit (--score).",
+            show_default=False,
+        ),
+    ] = None,
     data: Data = None,
     out: Out = None,
     seed: Seed = None,
@@ -78,7 +88,9 @@ def simulate(
     chosen = None if assets is None else [a.strip() for a in assets.split(",") if a.strip()]
     panel = panel_of(data, chosen)
     if score:
-        return _scorecard(panel if chosen is None else panel.select(chosen), model, seed or 0, jobs, out, as_json)
+        walk = {"start": start, "every": every, "train": train, "n_scenarios": n}
+        scored = panel if chosen is None else panel.select(chosen)
+        return _scorecard(scored, _competitors(model, seed or 0, pool), walk, seed or 0, jobs, out, as_json)
     fixed = _given(given, given_file)
     with progress(as_json) as report, listening(report):
         scenarios = work.simulate(panel, model, chosen, horizon, n, fixed or None, seed or 0)
@@ -145,20 +157,29 @@ def _write(scenarios: Any, out: Path) -> Path:
     return out / "scenarios.parquet"
 
 
-def _scorecard(panel: Any, model: str, seed: int, jobs: int, out: Path | None, as_json: bool) -> dict[str, Any]:
+def _competitors(model: str, seed: int, pool: str | None) -> dict[str, Any]:
+    """The classical models and those named; diffusion learns from the pool, too."""
+    from foliocast.workflows.simulate import make_model
+
+    names = ["fhs-gjr", "bootstrap", "fhs", "t-copula", *(m.strip() for m in model.split(","))]
+    others = None if pool is None else panel_of(pool, None)
+    options = {"diffusion": {} if others is None else {"pool": others}}
+    return {name: make_model(name, seed, **options.get(name, {})) for name in dict.fromkeys(names)}
+
+
+def _scorecard(
+    panel: Any, models: dict[str, Any], walk: dict[str, Any], seed: int, jobs: int, out: Path | None, as_json: bool
+) -> dict[str, Any]:
     from rich.table import Table
 
     from foliocast.runtime.compute import Compute
     from foliocast.runtime.files import whole_file
     from foliocast.workflows.score import scorecard
     from foliocast.workflows.score_page import page
-    from foliocast.workflows.simulate import make_model
 
-    names = ["fhs-gjr", "bootstrap", "fhs", "t-copula", *(m.strip() for m in model.split(","))]
-    models = {name: make_model(name, seed) for name in dict.fromkeys(names)}
     with progress(as_json) as report:
         compute = Compute(jobs, on_done=lambda done: report("fits and scores", done, done))
-        card = scorecard(models, panel, random_state=seed, run_tasks=compute, reference="fhs-gjr")
+        card = scorecard(models, panel, random_state=seed, run_tasks=compute, reference="fhs-gjr", **walk)
     table = Table("model", *map(str, card.table.columns), title="Out of sample, walk-forward; lower is better")
     for name, row in card.table.iterrows():
         table.add_row(str(name), *(f"{v:.4g}" if isinstance(v, float) else str(v) for v in row))

@@ -1,0 +1,31 @@
+"""``simulate --score``: the walk is the one asked for, and only diffusion is handed the pool."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from typer.testing import CliRunner
+
+from foliocast.apps.cli.main import app
+from foliocast.apps.cli.scenarios import _competitors
+from foliocast.core.panel import Panel
+
+
+def test_the_scorecard_walks_as_asked(tmp_path: Path) -> None:
+    words = "simulate --score --assets NVDA,MSFT --model iid --train 300 --start 2021-06-01 --every 60 --n 40 --jobs 1"
+    done = CliRunner().invoke(app, [*words.split(), "--out", str(tmp_path), "--json"])
+    assert done.exit_code == 0, done.output
+    answer = json.loads(done.stdout)
+    rows = {row["model"]: row for row in answer["scorecard"]}
+    assert {"fhs-gjr", "bootstrap", "fhs", "t-copula", "iid"} == set(rows)
+    assert len({row["origins"] for row in rows.values()}) == 1
+    assert rows["fhs"]["energy_1"] > 0
+    assert Path(answer["file"]).read_text().startswith("<!doctype html>")
+
+
+def test_only_diffusion_learns_from_the_pool() -> None:
+    models = _competitors("diffusion,iid", 0, "sample")
+    assert isinstance(models["diffusion"].pool, Panel)  # type: ignore[attr-defined]
+    assert not hasattr(models["iid"], "pool")
+    assert _competitors("diffusion", 0, None)["diffusion"].pool is None  # type: ignore[attr-defined]
