@@ -15,7 +15,8 @@ from foliocast.portfolio import interior
 from foliocast.portfolio import terms as t
 from foliocast.portfolio.fallback import solve_generally
 from foliocast.portfolio.market import Market
-from foliocast.portfolio.solver import build, misses, optimise
+from foliocast.portfolio.model import build, misses
+from foliocast.portfolio.solver import optimise
 
 LONG = (t.LongOnly(), t.Budget())
 FEW = settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -20,7 +20,8 @@ from foliocast.core.belief import ScenarioSet
 from foliocast.core.errors import ConfigError, InfeasibleError, OptimisationError
 from foliocast.portfolio import terms as t
 from foliocast.portfolio.market import Market
-from foliocast.portfolio.solver import Solution, build, optimise
+from foliocast.portfolio.model import build
+from foliocast.portfolio.solver import Solution, optimise
 
 CHOICES = (t.Cardinality, t.MinPosition, t.MinTrade)
 _LINEAR = (t.CVaR, t.MaxLoss, t.ExpectedReturn, t.TransactionCost, t.Turnover, t.GrossExposure)

@@ -10,7 +10,8 @@ from scipy.optimize import linprog
 from foliocast.core.errors import InfeasibleError, SolverError
 from foliocast.portfolio import terms as t
 from foliocast.portfolio.interior import RUNAWAY, Outcome
-from foliocast.portfolio.solver import Model, misses, solve_model
+from foliocast.portfolio.model import Model, misses
+from foliocast.portfolio.solver import solve_model
 
 
 def diagnose(model: Model, outcome: Outcome) -> None:

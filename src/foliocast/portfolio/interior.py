@@ -14,8 +14,9 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 from scipy.linalg import LinAlgError, cho_factor, cho_solve, lu_factor, lu_solve
 
-from foliocast.portfolio.pieces import Block, Iterate, Pair, Peak, Quadratic, Step, Tail, Trade
+from foliocast.portfolio.pieces import Block, Iterate, Pair, Quadratic, Step, Trade
 from foliocast.portfolio.products import Products
+from foliocast.portfolio.tails import Peak, Tail
 
 ROUGH = 1e-4  # relative gap above which single precision is good enough for a Newton matrix
 FOCUS = 0.3  # relative gap from which only scenarios near a tail are worked on
