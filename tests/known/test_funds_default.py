@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 
 import foliocast as fc
-from foliocast.models.funds.generator import FundGenerator
+from foliocast.models.funds.generator import FundGenerator, FundRequest
+from foliocast.workflows.fund_validity import check_validity, faults
 
 
 @pytest.fixture(scope="module")
@@ -34,24 +35,23 @@ def test_the_prompt_of_the_mission(generator: FundGenerator) -> None:
 
 
 def test_random_prompts_give_valid_portfolios(generator: FundGenerator) -> None:
-    rng = np.random.default_rng(1)
-    words, known = generator.vocabulary_.words, generator.securities_
-    index = pd.Index(list(known.tickers))
-    for k in range(25):
-        said = {f: str(rng.choice(words[f])) for f in ("legal_type", "style", "cap", "sector") if rng.random() < 0.6}
-        date = pd.Timestamp("2014-01-01") + pd.Timedelta(days=int(rng.integers(0, 3900)))
-        cap = float(rng.uniform(0.05, 1.0))
-        n = int(rng.integers(np.ceil(1 / cap), 100))
-        books = generator.generate(
-            said, n=1, random_state=k, date=date, max_weight=cap, n_holdings=n, sector_caps={"technology": 0.3}, steps=4
-        )
-        w, at = books.to_numpy()[0], index.get_indexer(books.columns)
-        assert (w > 0).all()
-        assert len(w) == n
-        assert abs(w.sum() - 1) < 1e-9
-        assert w.max() <= cap + 1e-12
-        assert known.at(date)[at].all()
-        assert w[known.sector[at] == 9].sum() <= 0.3 + 1e-9
+    found = check_validity(generator, 120, seed=1, steps=4)
+    assert found.made >= 110
+    assert found.worst["|sum - 1|"] < 1e-9
+    assert {name: value for name, value in found.worst.items() if value > 1e-9} == {}
+
+
+def test_the_check_of_validity_sees_every_fault(generator: FundGenerator) -> None:
+    asked = FundRequest("value", "2020-12-31", 0.4, ("AAPL",), ("MSFT", "AAPL", "KO"), 2, {"technology": 0.3})
+    wrong = pd.Series({"AAPL": 0.7, "MSFT": 0.3, "JPM": 0.2, "KO": -0.1})
+    found = faults(generator, asked, wrong)
+    assert found["negative weight"] == pytest.approx(0.1)
+    assert found["|sum - 1|"] == pytest.approx(0.1)
+    assert found["names outside the universe at the date"] == 1
+    assert found["excluded names"] == 1
+    assert found["weight over the largest allowed"] == pytest.approx(0.3)
+    assert found["sector over its cap"] == pytest.approx(0.7)
+    assert found["number of holdings off"] == 1
 
 
 def test_style_size_and_sector_words_move_what_they_name(generator: FundGenerator) -> None:

@@ -133,7 +133,9 @@ def score_held_out(
     Returns
     -------
     DataFrame
-        Rows (filing, rival): ``fund``, ``rival`` and the `SCORES`; the generator's are means over its ``n`` samples.
+        Rows (filing, rival): ``fund``, ``rival`` and the `SCORES`. "generated" is the likeliest portfolio (one answer,
+        as its rivals give one), "samples" the mean score of ``n`` samples of the learnt law. With ``n = 0`` neither
+        samples nor the reconstruction are scored.
     """
     test, train = split.test, split.train
     tickers, sector = test.securities.index, test.securities["sector"].to_numpy(str)
@@ -142,14 +144,18 @@ def score_held_out(
     for i in range(len(test)):
         filing = test.filings.iloc[i]
         truth = test.weights[i].toarray().ravel()
-        made = generator.generate(prompt_of(filing, numbers), n=n, random_state=random_state + i)
+        prompt = prompt_of(filing, numbers)
+        likeliest = generator.generate(prompt, n=1, diversity=0.0, steps=1)
         found: dict[str, np.ndarray | None] = {
-            "generated": _wide(made, tickers),
+            "generated": _wide(likeliest, tickers),
             "category mean": category_mean(train, filing)[None],
             "prompt neighbour": train.weights[nearest[i]].toarray(),
             "previous filing": previous_filing(history, filing),
-            "reconstruction": _wide(_reconstructed(generator, test, i), tickers),
         }
+        if n:
+            made = generator.generate(prompt, n=n, random_state=random_state + i)
+            found["samples"] = _wide(made, tickers)
+            found["reconstruction"] = _wide(_reconstructed(generator, test, i), tickers)
         for rival, weights in found.items():
             if weights is not None:
                 scores = compare(np.atleast_2d(weights), truth, sector).mean(axis=0)
@@ -170,8 +176,10 @@ def _wide(books: pd.DataFrame, tickers: pd.Index) -> np.ndarray:
     return out
 
 
-def summary(scores: pd.DataFrame, repeats: int = 2000, seed: int = 0) -> pd.DataFrame:
-    """Mean and 95 % interval of every score, and of the generator's advantage (positive is better) over each rival.
+def summary(scores: pd.DataFrame, repeats: int = 2000, seed: int = 0, base: str = "generated") -> pd.DataFrame:
+    """Mean and 95 % interval of every score, and of the advantage (positive is better) of ``base`` over each rival.
+
+    The bootstrap draws funds with all their filings; advantages are paired, each draw being scored for both.
 
     Returns
     -------
@@ -181,7 +189,7 @@ def summary(scores: pd.DataFrame, repeats: int = 2000, seed: int = 0) -> pd.Data
     funds = sorted(scores["fund"].unique())
     rng = np.random.default_rng(seed)
     draws = rng.integers(len(funds), size=(repeats, len(funds)))
-    base = _by_fund(scores[scores["rival"] == "generated"], funds)
+    reference = _by_fund(scores[scores["rival"] == base], funds)
     table: dict[tuple[str, str], dict[str, float]] = {}
     for rival in scores["rival"].unique():
         own = _by_fund(scores[scores["rival"] == rival], funds)
@@ -190,8 +198,8 @@ def summary(scores: pd.DataFrame, repeats: int = 2000, seed: int = 0) -> pd.Data
             means = _resampled(own[:, :, j], draws)
             values = {"mean": float(own[0, :, j].sum() / own[1, :, j].sum())}
             values["low"], values["high"] = (float(q) for q in np.quantile(means, [0.025, 0.975]))
-            gain = sign * (_resampled(base[:, :, j], draws) - means)
-            mine = base[0, :, j].sum() / base[1, :, j].sum()
+            gain = sign * (_resampled(reference[:, :, j], draws) - means)
+            mine = reference[0, :, j].sum() / reference[1, :, j].sum()
             values["advantage"] = float(sign * (mine - values["mean"]))
             values["advantage_low"], values["advantage_high"] = (float(q) for q in np.quantile(gain, [0.025, 0.975]))
             for key, value in values.items():

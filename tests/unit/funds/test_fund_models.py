@@ -8,12 +8,15 @@ import numpy as np
 import pandas as pd
 import pytest
 import torch
+from scipy import sparse
 from sklearn.base import clone
 
 from foliocast.core.errors import ConfigError, DataError, InfeasibleError
-from foliocast.features.funds import FIELDS, NUMBERS
-from foliocast.models.funds.constraints import Limits, enforce, fill, shaped, support
-from foliocast.models.funds.generator import FundGenerator
+from foliocast.features.funds import FIELDS, NUMBERS, Vocabulary, measure, scaled, tokens_of
+from foliocast.models.funds.augment import Augmenter
+from foliocast.models.funds.conditions import SHAPE, Keys, Towers
+from foliocast.models.funds.constraints import Limits, Shape, enforce, fill, shaped, support
+from foliocast.models.funds.generator import FundGenerator, FundRequest
 from foliocast.models.funds.latent import LatentNetwork, denoise, latent_loss
 from foliocast.models.funds.securities import ATTRIBUTES
 from foliocast.models.funds.vae import HoldingsVAE, random_codes, sparsemax, tilt, whitener
@@ -22,9 +25,9 @@ from unit.funds.fund_market import make_corpus
 
 @pytest.fixture(scope="module")
 def generator() -> FundGenerator:
-    return FundGenerator(latent=32, hidden=64, vae_epochs=2, tower_epochs=40, latent_epochs=15, random_state=0).fit(
-        make_corpus()
-    )
+    return FundGenerator(
+        latent=32, hidden=64, vae_epochs=2, tower_epochs=40, towers=2, latent_epochs=15, random_state=0
+    ).fit(make_corpus())
 
 
 # ---- pieces
@@ -161,10 +164,82 @@ def test_limits_hold_exactly_and_contradictions_are_named() -> None:
 
 def test_stated_top_and_sector_weights_are_met() -> None:
     weights, sector = np.array([0.4, 0.3, 0.2, 0.1]), np.array([9, 9, 3, 3])
-    out = shaped(weights, sector, 0.5, {"technology": 0.7, "energy": 0.3}, rounds=60)
+    out = shaped(weights, sector, Shape(0.5, None, {"technology": 0.7, "energy": 0.3}), rounds=60)
     assert out.max() == pytest.approx(0.5, abs=1e-6)
     assert out[:2].sum() == pytest.approx(0.7, abs=0.02)
-    assert shaped(weights, sector, 0.1, {}).tolist() == [0.25] * 4
+    assert shaped(weights, sector, Shape(0.1)).tolist() == [0.25] * 4
+
+
+def test_top_weight_effective_number_and_sectors_are_met_together() -> None:
+    rng = np.random.default_rng(3)
+    for _ in range(20):
+        sector = np.repeat([9, 3, 4, -1, 0], 6)
+        shape = Shape(0.15, 14.0, {"technology": 0.3, "energy": 0.1})
+        out = shaped(rng.dirichlet(np.full(30, 0.5)), sector, shape)
+        assert out.sum() == pytest.approx(1.0)
+        assert out.max() == pytest.approx(0.15, abs=1e-6)
+        assert 1.0 / (out**2).sum() == pytest.approx(14.0, rel=1e-4)
+        assert out[sector == 9].sum() / out[sector >= 0].sum() == pytest.approx(0.3, abs=5e-3)
+    alone = shaped(np.array([0.4, 0.3, 0.2, 0.1]), np.full(4, -1), Shape(effective_n=2.0))
+    assert 1.0 / (alone**2).sum() == pytest.approx(2.0, rel=1e-5)
+    assert (np.diff(alone) < 0).all()
+
+
+def test_a_stated_sector_gets_the_names_it_needs() -> None:
+    raw = np.linspace(1.0, 0.1, 20)
+    sector = np.array([4] * 15 + [9] * 5)
+    held = support(raw, raw, sector, Limits(n_holdings=8), 8, Shape(0.2, None, {"technology": 0.6}))
+    assert (sector[held] == 9).sum() == 3
+
+
+# ---- synthetic funds
+
+
+def augmenter(share: float) -> tuple[Augmenter, pd.DataFrame, Vocabulary]:
+    corpus = make_corpus()
+    vocabulary = Vocabulary.of(corpus.filings)
+    return Augmenter(corpus.weights, corpus.filings, corpus.securities, vocabulary, share), corpus.filings, vocabulary
+
+
+def test_synthetic_funds_are_portfolios_whose_tags_are_their_own() -> None:
+    augment, filings, vocabulary = augmenter(1.0)
+    words, numbers = (torch.tensor(a) for a in tokens_of(filings, vocabulary))
+    index = torch.arange(len(filings))
+    weights, w, x, real = augment(index, words, numbers.float(), seed=4)
+    assert torch.allclose(weights.sum(dim=1), torch.ones(len(filings)), atol=1e-5)
+    made = ~real
+    assert made.float().mean() > 0.5
+    assert (w[made, FIELDS.index("manager")] == 0).all()
+    count = torch.tensor(scaled("n_holdings", (weights > 0).sum(dim=1).double().numpy())).float()
+    assert torch.allclose(x[made, NUMBERS.index("n_holdings")], count[made])
+    tags = measure(sparse.csr_matrix(weights.double().numpy()), augment.securities)
+    tech = torch.tensor(scaled("technology", tags["technology"].to_numpy())).float()
+    assert torch.allclose(x[made, NUMBERS.index("technology")], tech[made], atol=1e-4, equal_nan=True)
+    original = torch.tensor(augment.weights.toarray()).float()
+    assert torch.allclose(weights[real], original[real])
+    assert not torch.allclose(weights[made], original[made], atol=0.05)
+    again = augment(index, words, numbers.float(), seed=4)[0]
+    assert torch.equal(weights, again)
+
+
+def test_no_share_no_synthetic_fund() -> None:
+    augment, filings, vocabulary = augmenter(0.0)
+    words, numbers = (torch.tensor(a) for a in tokens_of(filings, vocabulary))
+    weights, w, _, real = augment(torch.arange(5), words[:5], numbers[:5].float(), seed=1)
+    assert real.all()
+    assert torch.equal(w, words[:5])
+    assert torch.allclose(weights, torch.tensor(augment.weights[:5].toarray()).float())
+
+
+def test_towers_are_averaged() -> None:
+    torch.manual_seed(0)
+    towers = Towers(3, 10, [3] * len(FIELDS), latent=16).eval()
+    words = torch.ones(2, len(FIELDS), dtype=torch.long)
+    numbers = torch.zeros(2, len(NUMBERS))
+    keys = towers.keys(torch.randn(10, ATTRIBUTES), torch.randn(10, 16))
+    single = [m(words, numbers, Keys(keys.attributes, keys.codes, m.learnt, m.popularity)) for m in towers.members]
+    assert torch.allclose(towers(words, numbers, keys), torch.stack(single).mean(dim=0), atol=1e-6)
+    assert towers.expected_shape(words, numbers).shape == (2, len(SHAPE))
 
 
 # ---- the generator
@@ -212,6 +287,36 @@ def test_options_are_kept(generator: FundGenerator) -> None:
         generator.generate("value", date="2015-01-01")
     with pytest.raises(ConfigError, match="n = 0"):
         generator.generate("value", n=0)
+
+
+def test_requests_are_answered_together_each_with_its_own_limits(generator: FundGenerator) -> None:
+    requests = [
+        FundRequest("growth, n=8", "2020-09-30", max_weight=0.2),
+        FundRequest("value, n=20", "2020-12-31", exclude=("V00", "V01")),
+        FundRequest("growth", "2020-09-30", n_holdings=5, sector_caps={"technology": 0.5}),
+        FundRequest("value", "2020-09-30", universe=("V02", "V03", "V04")),
+    ]
+    books = generator.generate_many(requests, random_state=3)
+    assert [len(b) for b in books[:3]] == [8, 20, 5]
+    for book in books:
+        assert book.sum() == pytest.approx(1.0, abs=1e-12)
+    assert books[0].max() <= 0.2 + 1e-12
+    assert not {"V00", "V01"} & set(books[1].index)
+    assert books[2][[t for t in books[2].index if t.startswith("G")]].sum() <= 0.5 + 1e-12
+    assert set(books[3].index) <= {"V02", "V03", "V04"}
+    assert books[1].attrs["date"] == "2020-12-31"
+    impossible = FundRequest("growth, n=4", max_weight=0.2)
+    with pytest.raises(InfeasibleError):
+        generator.generate_many([impossible])
+    skipped = generator.generate_many([impossible, requests[0]], skip_infeasible=True)
+    assert skipped[0] is None
+    assert len(skipped[1]) == 8
+
+
+def test_a_stated_effective_number_is_met(generator: FundGenerator) -> None:
+    books = generator.generate("growth, n=15, top=20%, effective_n=9", n=3)
+    assert (1.0 / (books.to_numpy() ** 2).sum(axis=1)).tolist() == pytest.approx([9.0] * 3, rel=1e-3)
+    assert books.to_numpy().max(axis=1).tolist() == pytest.approx([0.2] * 3, abs=1e-5)
 
 
 def test_new_securities_can_be_held(generator: FundGenerator) -> None:

@@ -12,7 +12,6 @@ import pytest
 
 from foliocast.core.errors import ConfigError, DataError, LookAheadError
 from foliocast.models.funds.generator import FundGenerator
-from foliocast.runtime.home import home
 from foliocast.workflows.fund_scores import (
     compare,
     nearest_training,
@@ -21,14 +20,16 @@ from foliocast.workflows.fund_scores import (
     spread,
     summary,
 )
-from foliocast.workflows.generate import GenerateOptions, corpora, draw, generate, load_corpus
+from foliocast.workflows.generate import GenerateOptions, generate
 from unit.funds.fund_market import make_corpus
 
 
 @pytest.fixture(scope="module")
 def generator() -> FundGenerator:
     split = split_corpus(make_corpus(), "2020-09-01")
-    return FundGenerator(latent=32, hidden=64, vae_epochs=1, tower_epochs=40, latent_epochs=10).fit(split.train)
+    return FundGenerator(latent=32, hidden=64, vae_epochs=1, tower_epochs=40, towers=2, latent_epochs=10).fit(
+        split.train
+    )
 
 
 def test_generate_writes_what_it_returns(generator: FundGenerator, tmp_path: Path) -> None:
@@ -91,7 +92,7 @@ def test_on_a_world_with_styles_it_beats_the_neighbour(generator: FundGenerator)
     split = split_corpus(corpus, "2020-09-01")
     table = summary(score_held_out(generator, split, corpus, n=4), repeats=200)
     assert set(table.index) == {
-        "generated", "category mean", "prompt neighbour", "previous filing", "reconstruction",
+        "generated", "samples", "category mean", "prompt neighbour", "previous filing", "reconstruction",
     }  # fmt: skip
     assert table.loc["reconstruction", ("overlap", "mean")] > 0.9
     assert (
@@ -102,20 +103,3 @@ def test_on_a_world_with_styles_it_beats_the_neighbour(generator: FundGenerator)
     assert row["low"] <= row["mean"] <= row["high"]
     gap = table.loc["generated", ("overlap", "mean")] - row["mean"]
     assert row["advantage"] == pytest.approx(gap)
-
-
-def test_draw_is_generate_without_the_explanations(generator: FundGenerator) -> None:
-    weights, path = draw(generator, "growth, n=8", n=2, seed=3)
-    pd.testing.assert_frame_equal(weights, generate("growth, n=8", n=2, seed=3, generator=generator).weights)
-    assert path.frame(1).shape[0] == len(path.sigmas)
-    with pytest.raises(ConfigError, match="prompt is empty"):
-        draw(generator, "  ")
-
-
-def test_corpora_are_found_in_the_home() -> None:
-    assert corpora() == {}
-    make_corpus().save(home() / "corpora" / "mine")
-    assert list(corpora()) == ["mine"]
-    assert len(load_corpus("mine")) == len(make_corpus())
-    with pytest.raises(ConfigError, match="no fund corpus"):
-        load_corpus("../mine")

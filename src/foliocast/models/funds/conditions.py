@@ -14,7 +14,7 @@ from foliocast.models.funds.securities import ATTRIBUTES
 N_TOKENS = len(FIELDS) + len(NUMBERS)
 TASTE = 20.0
 """Scale of a manager's taste: a few dozen names must be lifted by several units of log-likelihood."""
-SHAPE = ("n_holdings", "top_weight")
+SHAPE = ("n_holdings", "top_weight", "effective_n")
 """Numbers that are generated with the latent where a prompt does not state them."""
 
 
@@ -80,12 +80,53 @@ class Tower(nn.Module):
         """(prompt, security)."""
         query = self.query(self.tokens(words, numbers).flatten(1))
         key = self.attributes(keys.attributes) + keys.learnt
-        particular = TASTE * self.taste(words[:, 0]) @ keys.codes.T
-        return query @ key.T + particular + keys.popularity + self.level(keys.attributes)[:, 0]
+        scores = query @ key.T + keys.popularity + self.level(keys.attributes)[:, 0]
+        named = words[:, 0].nonzero()[:, 0]
+        if not len(named):  # most prompts name no manager, and his taste is most of the work
+            return scores
+        return scores.index_add(0, named, TASTE * self.taste(words[named, 0]) @ keys.codes.T)
 
     def expected_shape(self, words: Tensor, numbers: Tensor) -> Tensor:
-        """Scaled number of holdings and top weight to be expected, (prompt, 2)."""
+        """Scaled `SHAPE` to be expected, (prompt, 3)."""
         return self.shape(self.tokens(words, numbers).flatten(1))
+
+
+class Towers(nn.Module):
+    """Several towers fitted from different starts; what they score is averaged.
+
+    They agree where the funds say something and differ where they do not, so that the mean is calmer than each.
+    """
+
+    def __init__(self, members: int, n_securities: int, sizes: Sequence[int], latent: int = 256) -> None:
+        super().__init__()
+        self.members = nn.ModuleList(Tower(n_securities, sizes, latent) for _ in range(members))
+
+    @property
+    def each(self) -> list[Tower]:
+        """The towers one by one."""
+        return [member for member in self.members if isinstance(member, Tower)]
+
+    def keys(self, attributes: Tensor, codes: Tensor, at: Tensor | None = None, known: Tensor | None = None) -> Keys:
+        """Keys of securities; ``at``: their positions among those trained on, ``known`` (bool): which are there."""
+        learnt = torch.stack([member.learnt for member in self.each])
+        popularity = torch.stack([member.popularity for member in self.each])
+        if at is not None and known is not None:
+            rare = popularity.quantile(0.25, dim=1, keepdim=True)
+            learnt = learnt[:, at] * known[:, None]
+            popularity = torch.where(known, popularity[:, at], rare)
+        return Keys(attributes, codes, learnt, popularity)
+
+    def forward(self, words: Tensor, numbers: Tensor, keys: Keys) -> Tensor:
+        """(prompt, security)."""
+        scores = [
+            member(words, numbers, Keys(keys.attributes, keys.codes, learnt, popularity))
+            for member, learnt, popularity in zip(self.each, keys.learnt, keys.popularity)
+        ]
+        return torch.stack(scores).mean(dim=0)
+
+    def expected_shape(self, words: Tensor, numbers: Tensor) -> Tensor:
+        """Scaled `SHAPE` to be expected, (prompt, 3)."""
+        return torch.stack([member.expected_shape(words, numbers) for member in self.each]).mean(dim=0)
 
 
 def drop(words: Tensor, numbers: Tensor, generator: torch.Generator, all_dropped: float = 0.1) -> tuple[Tensor, Tensor]:

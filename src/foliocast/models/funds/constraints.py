@@ -6,7 +6,7 @@ the order within a sector.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -74,7 +74,14 @@ def fill(weights: np.ndarray, total: float, cap: float) -> np.ndarray:
     return np.minimum(out, cap)
 
 
-def support(raw: np.ndarray, likely: np.ndarray, sector: np.ndarray, limits: Limits, n: int) -> np.ndarray:
+def support(
+    raw: np.ndarray,
+    likely: np.ndarray,
+    sector: np.ndarray,
+    limits: Limits,
+    n: int,
+    shape: Shape | None = None,
+) -> np.ndarray:
     """Positions of the ``n`` securities to hold: by decoded weight, then by likelihood, as far as the limits allow.
 
     Parameters
@@ -83,6 +90,8 @@ def support(raw: np.ndarray, likely: np.ndarray, sector: np.ndarray, limits: Lim
         Decoded weights; likelihood under the condition, zero where a security may not be held.
     sector : ndarray of int, shape (security,)
         -1 unknown.
+    shape : Shape, optional
+        Each sector it states gets as many names as its share needs at the stated top weight.
 
     Raises
     ------
@@ -93,6 +102,8 @@ def support(raw: np.ndarray, likely: np.ndarray, sector: np.ndarray, limits: Lim
     allowed = (likely > 0) & (caps[sector] > 0)
     order = np.lexsort((-likely, -raw))
     order = order[allowed[order]]
+    if shape is not None and shape.sectors:
+        order = _needed_first(order, sector, shape, n)
     if len(order) < n:
         raise InfeasibleError(f"{n} holdings asked for, {len(order)} securities may be held; widen the universe")
     chosen, rest = list(order[:n]), list(order[n:])
@@ -116,6 +127,21 @@ def support(raw: np.ndarray, likely: np.ndarray, sector: np.ndarray, limits: Lim
             chosen.remove(spare)
         chosen.append(better)
     return np.array(chosen)
+
+
+def _needed_first(order: np.ndarray, sector: np.ndarray, shape: Shape, n: int) -> np.ndarray:
+    """The same securities, those first without which a stated sector cannot have its share."""
+    largest = shape.top_weight or 1.0
+    need = np.zeros(len(SECTORS) + 1, dtype=int)
+    for name, share in shape.sectors.items():
+        if share > 0.5 / n:
+            need[SECTORS.index(name)] = int(np.ceil(share / largest - 0.05))
+    first = np.zeros(len(order), dtype=bool)
+    for s in np.flatnonzero(need):
+        first[np.flatnonzero(sector[order] == s)[: need[s]]] = True
+    if first.sum() > n:
+        return order
+    return np.concatenate([order[first], order[~first]])
 
 
 def _capacity(chosen: np.ndarray, sector: np.ndarray, caps: np.ndarray, cap: float) -> float:
@@ -157,20 +183,39 @@ def _shares(totals: np.ndarray, room: np.ndarray) -> np.ndarray:
         out[~fixed] = totals[~fixed] * (max(left, 0.0) / totals[~fixed].sum())
 
 
-def shaped(
-    weights: np.ndarray, sector: np.ndarray, top_weight: float | None, sectors: Mapping[str, float], rounds: int = 30
-) -> np.ndarray:
-    """Weights with the top weight and sector weights a prompt states, as far as the securities chosen allow.
+@dataclass(frozen=True)
+class Shape:
+    """How weights are to be spread over the names chosen; None is free.
 
-    Sector weights by raking (iterative proportional fitting): sectors that are not stated share what is left. The top
-    weight by raising all weights to a power, which keeps their order.
+    Parameters
+    ----------
+    top_weight, effective_n : float or None
+        Largest weight; one over the sum of squares.
+    sectors : mapping sector -> share
+        Of what is classified.
+    """
+
+    top_weight: float | None = None
+    effective_n: float | None = None
+    sectors: Mapping[str, float] = field(default_factory=dict)
+
+
+def shaped(weights: np.ndarray, sector: np.ndarray, shape: Shape, rounds: int = 25) -> np.ndarray:
+    """Weights of the shape that is asked for, as far as the securities chosen allow.
+
+    Sector weights by raking (iterative proportional fitting): sectors that are not stated share what is left. Top
+    weight and effective number by raising weights to a power, which keeps their order. The two alternate.
     """
     out = weights / weights.sum()
-    for _ in range(rounds if sectors and top_weight else 1):
-        if sectors:
-            out = _raked(out, sector, sectors)
-        if top_weight is not None:
-            out = _topped(out, top_weight)
+    profiled = shape.top_weight is not None or shape.effective_n is not None
+    for _ in range(rounds if shape.sectors and profiled else 1):
+        before = out
+        if shape.sectors:
+            out = _raked(out, sector, shape.sectors)
+        if profiled:
+            out = _profiled(out, shape.top_weight, shape.effective_n)
+        if np.abs(out - before).sum() < 1e-5:
+            break
     return out
 
 
@@ -191,16 +236,35 @@ def _raked(weights: np.ndarray, sector: np.ndarray, stated: Mapping[str, float])
     return out / out.sum()
 
 
-def _topped(weights: np.ndarray, top: float) -> np.ndarray:
-    if len(weights) < 2 or top <= 1.0 / len(weights):
-        return np.full(len(weights), 1.0 / len(weights))
+def _profiled(weights: np.ndarray, top: float | None, effective_n: float | None) -> np.ndarray:
+    """A power of the weights that has the top weight; of the others, one that has the effective number as well."""
+    n = len(weights)
+    if n < 2 or (top is not None and top <= 1.0 / n):
+        return np.full(n, 1.0 / n)
     log = np.log(np.maximum(weights, TINY) / weights.max())
-    if (log > -1e-9).all():
-        return weights
-    low, high = 0.0, 50.0
-    for _ in range(60):
+    if top is None:
+        assert effective_n is not None
+        return _power(log, lambda w: float((w**2).sum()), 1.0 / effective_n)
+    if effective_n is None:
+        return _power(log, lambda w: float(w.max()), top)
+    first = int(weights.argmax())
+    rest = np.delete(log, first)
+    cap = min(top, 0.999) / (1.0 - min(top, 0.999))  # of what the largest leaves
+    left = (1.0 / effective_n - top**2) / (1.0 - min(top, 0.999)) ** 2
+    others = fill(_power(rest, lambda w: float((fill(w, 1.0, cap) ** 2).sum()), left), 1.0, cap)
+    return np.insert(others * (1.0 - top), first, top)
+
+
+def _power(log: np.ndarray, measured: Callable[[np.ndarray], float], target: float) -> np.ndarray:
+    """``exp(power * log)``, scaled to one, of which a measure of concentration has a value; as near as there is."""
+    shifted = log - log.max()
+    low, high = 0.0, 20.0
+    out = np.full(len(log), 1.0 / len(log))
+    if not (shifted < -1e-9).any():
+        return out
+    for _ in range(30):
         power = (low + high) / 2
-        share = 1.0 / np.exp(power * log).sum()
-        low, high = (power, high) if share < top else (low, power)
-    out = np.exp(power * log)
-    return out / out.sum()
+        out = np.exp(power * shifted)
+        out /= out.sum()
+        low, high = (power, high) if measured(out) < target else (low, power)
+    return out

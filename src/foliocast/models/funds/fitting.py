@@ -12,7 +12,8 @@ from scipy.sparse.linalg import svds
 from torch import Tensor
 
 from foliocast.features.funds import NUMBERS
-from foliocast.models.funds.conditions import SHAPE, Keys, Tower, drop
+from foliocast.models.funds.augment import Augmenter
+from foliocast.models.funds.conditions import SHAPE, Keys, Tower, Towers, drop
 from foliocast.models.funds.latent import LatentNetwork, latent_loss
 from foliocast.models.funds.vae import HoldingsVAE, vae_loss
 from foliocast.models.training import TensorSamples, TrainingSpec, train
@@ -46,7 +47,7 @@ class FundData:
         return torch.tensor(self.weights[index.numpy()].toarray(), dtype=torch.float32)
 
     def shape(self, index: Tensor) -> Tensor:
-        """Scaled number of holdings and top weight."""
+        """Scaled `SHAPE`."""
         return self.numbers[index][:, [NUMBERS.index(name) for name in SHAPE]]
 
     def samples(self) -> TensorSamples:
@@ -57,6 +58,8 @@ def fit_vae(vae: HoldingsVAE, data: FundData, epochs: int, seed: int, report: Re
     """Fit codes, correction and spread; each batch is decoded over its holdings and 1,500 other securities."""
     n = data.weights.shape[1]
     vae.learnt.data.copy_(torch.tensor(item_factors(data.weights, vae.latent)))
+    if epochs == 0:
+        return
 
     def loss(module: HoldingsVAE, batch: tuple[Tensor, ...], generator: torch.Generator) -> Tensor:
         weights = data.rows(batch[0])
@@ -81,19 +84,28 @@ def item_factors(weights: sparse.csr_matrix, rank: int) -> np.ndarray:
     return np.pad(factors, ((0, 0), (0, rank - k))).astype(np.float32)
 
 
-def fit_tower(tower: Tower, data: FundData, codes: Tensor, epochs: int, seed: int, report: Report) -> None:
-    """Cross-entropy of the weights against the softmax of the scores over the universe at the date."""
+def fit_tower(
+    tower: Tower, data: FundData, codes: Tensor, augment: Augmenter, epochs: int, seed: int, report: Report
+) -> None:
+    """Cross-entropy of the weights against the softmax of the scores over the universe at the date.
+
+    Part of each batch is synthetic funds (`Augmenter`).
+    """
     held = data.weights.T @ data.importance.numpy()
     level = torch.tensor(np.log(held + 0.003), dtype=torch.float32)
     tower.popularity.data.copy_(level - level.mean())
 
     def loss(module: Tower, batch: tuple[Tensor, ...], generator: torch.Generator) -> Tensor:
         i = batch[0]
-        words, numbers = drop(data.words[i], data.numbers[i], generator)
+        one = int(torch.randint(2**62, (1,), generator=generator))
+        # Of a synthetic fund only the names are learnt: how many names there are is a habit of real ones.
+        weights, words, numbers, real = augment(i, data.words[i], data.numbers[i], one)
+        words, numbers = drop(words, numbers, generator)
         keys = Keys(data.attributes, codes, module.learnt, module.popularity)
-        scores = module(words, numbers, keys).masked_fill(~data.universe[i], -1e9)
-        entropy = -(data.rows(i) * torch.log_softmax(scores, dim=1)).sum(dim=1)
-        shape = (module.expected_shape(words, numbers) - data.shape(i)).pow(2).sum(dim=1)
+        outside = ~data.universe[i] & (weights == 0)
+        scores = module(words, numbers, keys).masked_fill(outside, -1e9)
+        entropy = -(weights * torch.log_softmax(scores, dim=1)).sum(dim=1)
+        shape = (module.expected_shape(words, numbers) - data.shape(i)).pow(2).sum(dim=1) * real
         # What is learnt of single securities is held down hard: a few hundred funds say little about each.
         return ((entropy + 0.3 * shape) * data.importance[i]).mean() + 2e-4 * module.learnt.pow(2).sum()
 
@@ -102,23 +114,26 @@ def fit_tower(tower: Tower, data: FundData, codes: Tensor, epochs: int, seed: in
 
 
 @torch.no_grad()
-def expected(tower: Tower, words: Tensor, numbers: Tensor, keys: Keys, universe: Tensor) -> Tensor:
+def expected(tower: Towers, words: Tensor, numbers: Tensor, keys: Keys, universe: Tensor) -> Tensor:
     """Mean portfolio the tower expects, (prompt, security)."""
     return torch.softmax(tower(words, numbers, keys).masked_fill(~universe, -1e9), dim=1)
 
 
 @torch.no_grad()
-def _means(tower: Tower, codes: Tensor, data: FundData, i: Tensor, words: Tensor, numbers: Tensor) -> Tensor:
+def _means(tower: Towers, codes: Tensor, data: FundData, i: Tensor, words: Tensor, numbers: Tensor) -> Tensor:
     """Latent of the mean portfolio, and the expected shape beside it."""
-    keys = Keys(data.attributes, codes, tower.learnt, tower.popularity)
+    keys = tower.keys(data.attributes, codes)
     mean = expected(tower, words, numbers, keys, data.universe[i]) @ codes
     return torch.cat([mean, tower.expected_shape(words, numbers)], dim=1)
 
 
 def fit_latent(
-    network: LatentNetwork, vae: HoldingsVAE, tower: Tower, data: FundData, epochs: int, seed: int, report: Report
+    network: LatentNetwork, vae: HoldingsVAE, tower: Towers, data: FundData, epochs: int, seed: int, report: Report
 ) -> Tensor:
-    """Fit the denoiser on what the tower's expectations leave unexplained; returns the scale of that, (latent + 2,)."""
+    """Fit the denoiser on what the tower's expectations leave unexplained; returns the scale of that, (latent + 3,).
+
+    Without epochs the network stays zero and stands for a Gaussian of that scale.
+    """
     tower.eval()
     vae.eval()
     with torch.no_grad():
@@ -129,6 +144,8 @@ def fit_latent(
         rest = encoded - torch.cat([_means(tower, codes, data, i, data.words[i], data.numbers[i]) for i in parts])
         one = rest[:, : vae.latent].pow(2).mean().sqrt().expand(vae.latent)
         scale = torch.cat([one, torch.ones(len(SHAPE))])  # as little as the words may say of the shape
+    if epochs == 0:
+        return scale
     emphasis = torch.cat([torch.ones(vae.latent), torch.full((len(SHAPE),), vae.latent / 16.0)])
 
     def loss(module: LatentNetwork, batch: tuple[Tensor, ...], generator: torch.Generator) -> Tensor:

@@ -8,7 +8,7 @@ exactly. Sampling starts from noise: no training portfolio is ever looked up.
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import resources
 from pathlib import Path
 from typing import Any, Protocol, Self
@@ -20,11 +20,22 @@ from scipy import sparse
 from sklearn.base import BaseEstimator
 from torch import Tensor
 
-from foliocast.core.errors import ConfigError, DataError, HistoryError
-from foliocast.features.funds import FIELDS, SECTORS, Prompt, Vocabulary, read_date, tokens, tokens_of, unscaled
+from foliocast.core.errors import ConfigError, DataError, HistoryError, InfeasibleError
+from foliocast.features.funds import (
+    FIELDS,
+    NUMBERS,
+    SECTORS,
+    Prompt,
+    Vocabulary,
+    read_date,
+    tokens,
+    tokens_of,
+    unscaled,
+)
 from foliocast.models.checkpoint import ModelCard, Saveable, kind_of
-from foliocast.models.funds.conditions import SHAPE, Keys, Tower
-from foliocast.models.funds.constraints import TINY, Limits, enforce, shaped, support
+from foliocast.models.funds.augment import Augmenter
+from foliocast.models.funds.conditions import SHAPE, Keys, Towers
+from foliocast.models.funds.constraints import TINY, Limits, Shape, enforce, shaped, support
 from foliocast.models.funds.fitting import FundData, fit_latent, fit_tower, fit_vae
 from foliocast.models.funds.latent import Guided, LatentNetwork, sample
 from foliocast.models.funds.securities import Securities, positions
@@ -78,15 +89,38 @@ class _Scene:
 class _Law:
     """How to draw."""
 
-    n: int
     guidance: float
     diversity: float
     steps: int
 
 
 @dataclass(frozen=True)
+class FundRequest:
+    """One portfolio asked for, with limits of its own; see `FundGenerator.generate` for their meaning.
+
+    Parameters
+    ----------
+    prompt : str, mapping or Prompt
+    date : date, optional
+    max_weight : float, optional
+    exclude : tuple of tickers
+    universe : tuple of tickers, optional
+    n_holdings : int, optional
+    sector_caps : mapping sector -> float
+    """
+
+    prompt: str | Mapping[str, object] | Prompt
+    date: str | pd.Timestamp | None = None
+    max_weight: float | None = None
+    exclude: tuple[str, ...] = ()
+    universe: tuple[str, ...] | None = None
+    n_holdings: int | None = None
+    sector_caps: Mapping[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class _Belief:
-    """Decoded weights (sample, security) and scaled shapes (sample, 2) at a noise level."""
+    """Decoded weights (sample, security) and scaled shapes (sample, 3) at a noise level."""
 
     sigma: float
     weights: np.ndarray
@@ -101,6 +135,9 @@ class FundGenerator(Saveable, BaseEstimator):
     latent, hidden : int
         Size of the latent, width of the denoiser.
     vae_epochs, tower_epochs, latent_epochs : int
+        Zero leaves the autoencoder at its factors, the diffusion at a Gaussian.
+    towers : int
+        Networks that are averaged to say which securities a description makes likely.
     strength : float
         How much the latent decides in the decoder against what the description makes likely (see `vae.tilt`).
     random_state : int
@@ -123,7 +160,8 @@ class FundGenerator(Saveable, BaseEstimator):
         latent: int = 256,
         hidden: int = 512,
         vae_epochs: int = 3,
-        tower_epochs: int = 12,
+        tower_epochs: int = 16,
+        towers: int = 4,
         latent_epochs: int = 30,
         strength: float = 30.0,
         random_state: int = 0,
@@ -132,6 +170,7 @@ class FundGenerator(Saveable, BaseEstimator):
         self.hidden = hidden
         self.vae_epochs = vae_epochs
         self.tower_epochs = tower_epochs
+        self.towers = towers
         self.latent_epochs = latent_epochs
         self.strength = strength
         self.random_state = random_state
@@ -163,7 +202,9 @@ class FundGenerator(Saveable, BaseEstimator):
         fit_vae(self.vae_, data, self.vae_epochs, seed, say)
         with torch.no_grad():
             codes = self.vae_.codes(data.attributes)
-        fit_tower(self.tower_, data, codes, self.tower_epochs, seed + 1, say)
+        augment = Augmenter(data.weights, filings, corpus.securities[held], self.vocabulary_)
+        for k, member in enumerate(self.tower_.each):
+            fit_tower(member, data, codes, augment, self.tower_epochs, seed + 101 * k + 1, say)
         self.scale_ = fit_latent(self.network_, self.vae_, self.tower_, data, self.latent_epochs, seed + 2, say)
         return self
 
@@ -187,7 +228,7 @@ class FundGenerator(Saveable, BaseEstimator):
     def _build(self) -> None:
         sizes = [len(self.vocabulary_.words[f]) for f in FIELDS]
         self.vae_ = HoldingsVAE(self.securities_.tickers, self.latent).eval()
-        self.tower_ = Tower(len(self.securities_), sizes, self.latent).eval()
+        self.tower_ = Towers(self.towers, len(self.securities_), sizes, self.latent).eval()
         self.network_ = LatentNetwork(self.latent + len(SHAPE), sizes, self.hidden).eval()
 
     # ---- generating
@@ -258,18 +299,14 @@ class FundGenerator(Saveable, BaseEstimator):
             raise ConfigError(f"n = {n}, steps = {steps}, diversity = {diversity}, guidance = {guidance}: expected "
                               "n and steps of at least 1, diversity of at least 0")  # fmt: skip
         said = self._read(prompt, date, n_holdings)
-        wanted = said.numbers.get("n_holdings") if n_holdings is None else n_holdings
-        limits = Limits(
-            1.0 if max_weight is None else max_weight,
-            dict(sector_caps or {}),
-            None if wanted is None else round(wanted),
-        )
-        scene = self._scene(said, universe, exclude)
+        limits = _limits(said, max_weight, sector_caps, n_holdings)
+        scene = self._scene(said, universe)
+        barred = self._barred(scene, exclude, said)
         rng = random_state if isinstance(random_state, np.random.Generator) else np.random.default_rng(random_state)
-        law = _Law(n, guidance, diversity, steps)
-        believed, likely = self._draw(said, scene, law, rng, return_trajectory)
+        law = _Law(guidance, diversity, steps)
+        believed, likely = self._draw([said] * n, scene, barred[None], law, rng, return_trajectory)
         last = believed[-1]
-        books = [self._finish(w, s, likely, scene, said, limits) for w, s in zip(last.weights, last.shapes)]
+        books = [self._finish(w, s, likely[0], scene, said, limits) for w, s in zip(last.weights, last.shapes)]
         out = self._frame(np.stack(books), scene, said)
         if not return_trajectory:
             return out
@@ -278,6 +315,64 @@ class FundGenerator(Saveable, BaseEstimator):
         path = weights[:, :, held] / weights[:, :, held].sum(axis=-1, keepdims=True)
         names = [scene.securities.tickers[c] for c in scene.columns[held]]
         return out, Trajectory(np.array([belief.sigma for belief in believed]), path, tuple(names))
+
+    @torch.no_grad()
+    def generate_many(
+        self,
+        requests: Sequence[FundRequest],
+        random_state: int | np.random.Generator = 0,
+        *,
+        guidance: float = 1.0,
+        diversity: float = 0.5,
+        steps: int = 16,
+        batch: int = 64,
+        skip_infeasible: bool = False,
+    ) -> list[pd.Series | None]:
+        """One portfolio a request. Requests of one date and universe are drawn together: much faster than one by one.
+
+        Returns
+        -------
+        list of Series, in the order of the requests
+            Weights by ticker, largest first, as `generate` gives; ``attrs`` as there. With ``skip_infeasible`` None
+            stands where the limits contradict each other, instead of an error.
+
+        Raises
+        ------
+        ConfigError, DataError, InfeasibleError
+            See `generate`.
+        """
+        rng = random_state if isinstance(random_state, np.random.Generator) else np.random.default_rng(random_state)
+        law = _Law(guidance, diversity, steps)
+        read = [self._read(r.prompt, r.date, r.n_holdings) for r in requests]
+        groups: dict[tuple[object, ...], list[int]] = {}
+        for i, (request, said) in enumerate(zip(requests, read)):
+            place = "" if request.universe is not None else said.fields.get("geography", "")
+            groups.setdefault((said.date, request.universe, place), []).append(i)
+        out: list[pd.Series | None] = [None] * len(requests)
+        for members in groups.values():
+            scene = self._scene(read[members[0]], requests[members[0]].universe)
+            for start in range(0, len(members), batch):
+                part = members[start : start + batch]
+                barred = np.stack([self._barred(scene, requests[i].exclude, read[i]) for i in part])
+                believed, likely = self._draw([read[i] for i in part], scene, barred, law, rng, False)
+                for row, i in enumerate(part):
+                    drawn = believed[-1].weights[row], believed[-1].shapes[row], likely[row]
+                    try:
+                        out[i] = self._one(drawn, scene, read[i], requests[i])
+                    except InfeasibleError:
+                        if not skip_infeasible:
+                            raise
+        return out
+
+    def _one(
+        self, drawn: tuple[np.ndarray, np.ndarray, np.ndarray], scene: _Scene, said: Prompt, request: FundRequest
+    ) -> pd.Series:
+        weights, shape, likely = drawn
+        limits = _limits(said, request.max_weight, request.sector_caps, request.n_holdings)
+        frame = self._frame(self._finish(weights, shape, likely, scene, said, limits)[None], scene, said)
+        book = frame.iloc[0]
+        book.attrs = frame.attrs
+        return book
 
     def read(self, prompt: str | Mapping[str, object] | Prompt) -> Prompt:
         """What the model understands of a prompt (see `text.understand` for reading the rest by meaning)."""
@@ -327,7 +422,7 @@ class FundGenerator(Saveable, BaseEstimator):
         numbers = said.numbers if n_holdings is None else said.numbers | {"n_holdings": float(n_holdings)}
         return Prompt(said.fields, numbers, when, said.unknown)
 
-    def _scene(self, said: Prompt, universe: Sequence[str] | pd.DataFrame | None, exclude: Sequence[str]) -> _Scene:
+    def _scene(self, said: Prompt, universe: Sequence[str] | pd.DataFrame | None) -> _Scene:
         self._check_fitted()
         assert said.date is not None
         known = self.securities_
@@ -349,74 +444,95 @@ class FundGenerator(Saveable, BaseEstimator):
             inside &= chosen
         else:
             inside &= _region(known, said.fields.get("geography", ""))
-        gone = positions(known.tickers, [str(t) for t in exclude])
-        inside[gone[gone >= 0]] = False
         columns = np.flatnonzero(inside)
         if not len(columns):
-            raise ConfigError(
-                f"no security may be held at {said.date:%Y-%m-%d}: the model knows filings from "
-                f"{pd.Timestamp('2013-01-01') + pd.Timedelta(days=int(known.first.min())):%Y-%m-%d} on, and the "
-                "universe and exclusions leave nothing"
-            )
+            raise ConfigError(_nothing(known, said))
         return self._prepare(known, columns)
+
+    @staticmethod
+    def _barred(scene: _Scene, exclude: Sequence[str], said: Prompt) -> np.ndarray:
+        """Which securities of the scene may not be held: bool (security,)."""
+        gone = np.zeros(len(scene.securities), dtype=bool)
+        at = positions(scene.securities.tickers, [str(t) for t in exclude])
+        gone[at[at >= 0]] = True
+        barred = gone[scene.columns]
+        if barred.all():
+            raise ConfigError(_nothing(scene.securities, said))
+        return barred
 
     def _prepare(self, known: Securities, columns: np.ndarray) -> _Scene:
         """Codes and keys of the securities in the universe; those never seen have no learnt part."""
         n = len(self.securities_)
         attributes = torch.tensor(known.attributes()[columns])
-        old = torch.tensor(columns < n)[:, None]
+        old = torch.tensor(columns < n)
         at = torch.tensor(np.minimum(columns, n - 1))
         fixed = self.vae_.known[at]
         if (columns >= n).any():
             new = random_codes([known.tickers[c] for c in columns if c >= n], self.latent)
             fixed = fixed.clone()
-            fixed[~old[:, 0]] = new
-        codes = self.vae_.codes(attributes, fixed, self.vae_.learnt[at] * old)
-        rare = self.tower_.popularity.quantile(0.25)
-        popularity = torch.where(old[:, 0], self.tower_.popularity[at], rare)
-        return _Scene(known, columns, Keys(attributes, codes, self.tower_.learnt[at] * old, popularity))
+            fixed[~old] = new
+        codes = self.vae_.codes(attributes, fixed, self.vae_.learnt[at] * old[:, None])
+        return _Scene(known, columns, self.tower_.keys(attributes, codes, at, old))
 
     def _draw(
-        self, said: Prompt, scene: _Scene, law: _Law, rng: np.random.Generator, trace: bool
+        self,
+        prompts: Sequence[Prompt],
+        scene: _Scene,
+        barred: np.ndarray,
+        law: _Law,
+        rng: np.random.Generator,
+        trace: bool,
     ) -> tuple[list[_Belief], np.ndarray]:
-        """Decoded beliefs at every noise level, last the samples; and the likelihood of each security."""
-        words, numbers = (torch.tensor(a) for a in tokens([said], self.vocabulary_))
+        """Decoded beliefs at every noise level, last the samples, one a prompt; and how likely each security is.
+
+        ``barred``: bool (1 or prompt, security); one row stands for prompts that are all the same.
+        """
+        n, same = len(prompts), len(barred) == 1
+        words, numbers = (torch.tensor(a) for a in tokens(prompts[:1] if same else prompts, self.vocabulary_))
         numbers = numbers.float()
         scores = self.tower_(words, numbers, scene.keys)
-        n, guidance, diversity = law.n, law.guidance, law.diversity
-        if guidance != 1.0:
+        if law.guidance != 1.0:
             nothing = torch.full_like(numbers, torch.nan)
             nothing[:, 0] = numbers[:, 0]  # the date is no matter of style
             free = self.tower_(torch.zeros_like(words), nothing, scene.keys)
-            scores = free + guidance * (scores - free)
-        log_likely = torch.log_softmax(scores, dim=1)
-        shape = self.tower_.expected_shape(words, numbers)
+            scores = free + law.guidance * (scores - free)
+        log_likely = torch.log_softmax(scores.masked_fill(torch.tensor(barred), -torch.inf), dim=1)
+        # How many names there are says how weight is spread; words would add habits of funds of another size.
+        counted = torch.isfinite(numbers[:, NUMBERS.index("n_holdings")])
+        shape = self.tower_.expected_shape(words * ~counted[:, None], numbers)
         mean = torch.cat([log_likely.exp() @ scene.keys.codes, shape], dim=1).expand(n, -1)
         generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
-        guided = Guided(self.network_, words.expand(n, -1), numbers.expand(n, -1), mean / self.scale_, guidance)
+        guided = Guided(self.network_, words.expand(n, -1), numbers.expand(n, -1), mean / self.scale_, law.guidance)
         drawn = sample(guided, self.latent + len(SHAPE), law.steps, generator)
         levels = [*guided.believed, (0.0, drawn)] if trace else [(0.0, drawn)]
         out = []
         for sigma, x in levels:
-            z = mean + diversity * self.scale_ * x
-            weights = tilt(z[:, : self.latent], scene.keys.codes, log_likely, self.strength)
+            z = mean + law.diversity * self.scale_ * x
+            if law.diversity == 0:  # at its own latent the decoder returns what is likely (`vae.tilt`)
+                weights = log_likely.exp().expand(n, -1)
+            else:
+                weights = tilt(z[:, : self.latent], scene.keys.codes, log_likely, self.strength)
             out.append(_Belief(sigma, weights.double().numpy(), z[:, self.latent :].double().numpy()))
-        return out, log_likely[0].exp().double().numpy()
+        likely = log_likely.double().exp().numpy()
+        # What is only very unlikely may be held, if limits leave nothing else; what is barred may not.
+        return out, np.where(barred, 0.0, np.maximum(likely, 1e-300))
 
     def _finish(
         self, raw: np.ndarray, shape: np.ndarray, likely: np.ndarray, scene: _Scene, said: Prompt, limits: Limits
     ) -> np.ndarray:
         """From decoded weights to a portfolio of the stated or generated shape that keeps the limits."""
         sector = scene.securities.sector[scene.columns].astype(int)
-        stated = self._stated(raw, sector, said)
-        n, top = (unscaled(name, value) for name, value in zip(SHAPE, shape))
+        n, _, number = (unscaled(name, value) for name, value in zip(SHAPE, shape))
         if limits.n_holdings is not None:
             n = limits.n_holdings
         else:
             n = int(np.clip(round(n), max(2, np.ceil(1.0 / limits.max_weight - 1e-9)), len(raw)))
-        held = support(self._preferred(raw, sector, stated), np.maximum(likely, 1e-300), sector, limits, n)
-        top = said.numbers.get("top_weight", min(top, 0.95))
-        weights = shaped(np.maximum(raw[held], TINY), sector[held], top, stated)
+        # Two numbers drawn apart need not fit together: where none is stated, the effective number alone decides.
+        top, stated = said.numbers.get("top_weight"), said.numbers.get("effective_n")
+        asked = Shape(top, number if top is None and stated is None else stated, self._stated(raw, sector, said))
+        preferred = shaped(np.maximum(raw, TINY), sector, Shape(sectors=asked.sectors)) if asked.sectors else raw
+        held = support(preferred, likely, sector, limits, n, asked)
+        weights = shaped(np.maximum(raw[held], TINY), sector[held], asked)
         out = np.zeros(len(raw))
         out[held] = enforce(np.maximum(weights, TINY), sector[held], limits)
         return out / out.sum()
@@ -432,11 +548,6 @@ class FundGenerator(Saveable, BaseEstimator):
             if share < 0.35:
                 stated[word] = max(0.0, min(0.5, 1.0 - sum(stated.values())))
         return stated
-
-    @staticmethod
-    def _preferred(raw: np.ndarray, sector: np.ndarray, stated: Mapping[str, float]) -> np.ndarray:
-        """Decoded weights with sectors brought to the shares the prompt gives, for the choice of names."""
-        return shaped(np.maximum(raw, TINY), sector, None, stated) if stated else raw
 
     def _frame(self, books: np.ndarray, scene: _Scene, said: Prompt) -> pd.DataFrame:
         names = [scene.securities.tickers[c] for c in scene.columns]
@@ -502,6 +613,22 @@ class FundGenerator(Saveable, BaseEstimator):
             part = {k[len(name) + 1 :]: v.float() for k, v in tensors.items() if k.startswith(f"{name}/")}
             module.load_state_dict(part)
         return self
+
+
+def _limits(
+    said: Prompt, max_weight: float | None, sector_caps: Mapping[str, float] | None, n_holdings: int | None
+) -> Limits:
+    wanted = said.numbers.get("n_holdings") if n_holdings is None else n_holdings
+    cap = 1.0 if max_weight is None else max_weight
+    return Limits(cap, dict(sector_caps or {}), None if wanted is None else round(wanted))
+
+
+def _nothing(known: Securities, said: Prompt) -> str:
+    begin = pd.Timestamp("2013-01-01") + pd.Timedelta(days=int(known.first.min()))
+    return (
+        f"no security may be held at {said.date:%Y-%m-%d}: the model knows filings from {begin:%Y-%m-%d} on, and the "
+        "universe and exclusions leave nothing"
+    )
 
 
 def _region(known: Securities, geography: str) -> np.ndarray:
