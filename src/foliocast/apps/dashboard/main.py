@@ -6,6 +6,7 @@ import gc
 import importlib
 import threading
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 
@@ -57,8 +58,16 @@ def _page(module: str) -> Callable[[], None]:
     """A page that is imported when it is first shown."""
 
     def show() -> None:
-        with told():
-            importlib.import_module(f"foliocast.apps.dashboard.{module}").page()
+        try:
+            with told():
+                importlib.import_module(f"foliocast.apps.dashboard.{module}").page()
+        except Exception as error:
+            traceback.print_exc()
+            st.error(
+                f"This is a bug in Foliocast, please report it: {type(error).__name__}: {error}. The other pages work, "
+                "the whole story is in the terminal.",
+                icon=":material/bug_report:",
+            )
 
     show.__name__ = module
     return show

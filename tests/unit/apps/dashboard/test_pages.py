@@ -13,7 +13,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from foliocast import AttentionLSTM, load_panel
-from foliocast.apps.dashboard import shared
+from foliocast.apps.dashboard import forecast, shared
 from foliocast.runtime.home import home
 from foliocast.runtime.tracking import Record, tracker
 from foliocast.workflows.runs import new_run
@@ -84,6 +84,14 @@ def test_the_entry_shows_all_pages_and_the_first_one() -> None:
     assert test.title[0].value == "Forecast"
     assert test.sidebar.selectbox[0].value == "sample:tech"
     assert charts(test) == 2
+
+
+def test_a_bug_is_told_without_a_traceback(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr(forecast, "page", lambda: {}["missing"])
+    test = AppTest.from_file(str(MAIN), default_timeout=60).run()
+    assert not test.exception
+    assert "bug in Foliocast" in test.error[0].value
+    assert "Traceback" in capsys.readouterr().err
 
 
 # ---- forecast
