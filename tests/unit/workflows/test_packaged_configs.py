@@ -38,3 +38,15 @@ def test_optimisers_of_skfolio_are_named_in_toml() -> None:
         build({"type": "skfolio.RiskBudgetting"}, "x")
     with pytest.raises(ConfigError, match="'luck' is not one of"):
         build({"type": "skfolio.MeanRisk", "risk_measure": "luck"}, "x")
+
+
+def test_limits_are_written_in_toml() -> None:
+    tables = (
+        {"type": "CVaRLimit", "limit": 0.02, "model": {"type": "FilteredHistoricalSimulation"}},
+        {"type": "SectorLimit", "members": {"AAPL": "technology"}, "limit": {"technology": 0.3}},
+        {"type": "LiquidityLimit", "days": 2},
+        {"type": "DrawdownLimit", "limit": 0.15, "calm": 2.0},
+    )
+    built = [build(table, f"limits[{k}]") for k, table in enumerate(tables)]
+    assert [type(limit).__name__ for limit in built] == [table["type"] for table in tables]
+    assert isinstance(built[0].model, fc.FilteredHistoricalSimulation)
