@@ -126,7 +126,7 @@ def _belief() -> tuple[str, int, int]:
         model = choose_model("portfolio-model")
         horizon = st.slider("Bars ahead", 1, 60, 20, key="portfolio-horizon", persist_state=KEEP, width=165)
         n = st.select_slider(
-            "Scenarios", [500, 1000, 2000, 5000], 2000, key="portfolio-n", persist_state=KEEP, width=180
+            "Scenarios", [500, 1000, 2000, 5000], 2000, key="portfolio-n", persist_state=KEEP, width=165
         )
     return model, horizon, int(n)
 

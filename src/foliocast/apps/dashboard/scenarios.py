@@ -55,7 +55,7 @@ def _choose(found: Panel, source: str) -> tuple[tuple[str, ...], str, int, int, 
         model = choose_model("scenario-model")
         horizon = st.slider("Bars ahead", 1, 60, 10, key="scenario-horizon", persist_state=KEEP, width=165)
         n = st.select_slider(
-            "Scenarios", [250, 500, 1000, 2000, 5000], 1000, key="scenario-n", persist_state=KEEP, width=200
+            "Scenarios", [250, 500, 1000, 2000, 5000], 1000, key="scenario-n", persist_state=KEEP, width=165
         )
         seed = st.number_input("Seed", 0, 2**31 - 1, 0, key="scenario-seed", persist_state=KEEP, width=120)
     assets = st.multiselect(

@@ -14,9 +14,12 @@ from streamlit.testing.v1 import AppTest
 
 from foliocast import AttentionLSTM, load_panel
 from foliocast.apps.dashboard import forecast, shared
+from foliocast.runtime.files import plain
 from foliocast.runtime.home import home
 from foliocast.runtime.tracking import Record, tracker
 from foliocast.workflows.runs import new_run
+from foliocast.workflows.score import scorecard
+from foliocast.workflows.simulate import make_model
 
 MAIN = Path(shared.__file__).with_name("main.py")
 
@@ -155,6 +158,17 @@ def test_scenarios_meet_the_event_in_every_view() -> None:
     assert "largest miss" in said(test)
     turn(test, "scenario-view", "Scorecard")
     assert "Nothing has run here yet" in said(test)
+
+
+def test_a_scorecard_is_shown_when_its_job_has_ended() -> None:
+    returns = load_panel("sample:tech").returns()[["NVDA", "META"]].tail(420)
+    models = {name: make_model(name, 0) for name in ("bootstrap", "iid")}
+    card = scorecard(models, returns, every=21, n_scenarios=50, train=300)
+    finished("simulate", 0, "done", plain({"scorecard": card.table.reset_index().to_dict("records")}))
+    test = turn(page("scenarios"), "scenario-view", "Scorecard")
+    shown = test.dataframe[0].value
+    assert "Block bootstrap" in shown.index
+    assert {"energy_1", "p_energy_1", "cover_20", "kupiec_1", "origins"} <= set(shown.columns)
 
 
 def test_one_asset_and_none_are_told() -> None:
