@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from starlette.testclient import TestClient
+from typer.main import get_command
 
 from foliocast.apps.api.app import create_app
+from foliocast.apps.api.schemas import EXAMPLES
 from foliocast.apps.api.settings import Settings, check_binding
+from foliocast.apps.cli.main import app as cli
 from foliocast.core.errors import ConfigError
 
 TOKEN = "0123456789abcdef0123"
@@ -115,3 +120,31 @@ def test_no_origin_may_call_from_a_browser_unless_named(tmp_path: Path) -> None:
         assert "access-control-allow-origin" not in client.options("/jobs", headers=asked).headers
         mine = client.options("/jobs", headers={**asked, "Origin": "https://mine.example"})
         assert mine.headers["access-control-allow-origin"] == "https://mine.example"
+
+
+@pytest.fixture
+def waiting(client: TestClient) -> Iterator[TestClient]:
+    """A service whose one worker is busy, so that jobs wait."""
+    release = threading.Event()
+    client.app.state.store._pool.submit(release.wait)
+    yield client
+    for job in client.get("/jobs").json():
+        client.post(f"/jobs/{job['id']}/cancel")
+    release.set()
+
+
+def test_every_verb_becomes_a_command_line(waiting: TestClient) -> None:
+    store = waiting.app.state.store
+    run = store.path("backtest-0123456789ab") / "runs" / "a-run"
+    run.mkdir(parents=True)
+    (run / "metrics.json").write_text("{}")
+    for verb, body in EXAMPLES.items():
+        answer = waiting.post("/jobs", json=body)
+        assert answer.status_code == 202, answer.text
+        job = answer.json()["id"]
+        arguments = list(store.get(job).arguments)
+        get_command(cli).commands[verb].make_context(verb, list(arguments))  # parses, or raises
+        if verb == "explain":
+            assert arguments[-1] == str(run)
+        assert (store.path(job) / "config.toml").is_file() == ("config" in body), "a config lives with its job"
+    assert not list((store.folder.parent / "configs").iterdir())
