@@ -50,7 +50,8 @@ def test_the_code_of_a_page_runs(page: Path, tmp_path: Path, monkeypatch: pytest
         else:
             exec(compile("\n" * (line - 1) + match.group(2), str(page), "exec"), names)
     for picture in re.findall(r"!\[[^]]*\]\(([^)]+)\)", text):
-        assert (tmp_path / picture).is_file(), f"no block makes {picture}"
+        there = [place / picture for place in (tmp_path, page.parent) if (place / picture).is_file()]
+        assert there, f"no block makes {picture}, and it is not beside the page"
 
 
 def run_command(line: str) -> None:
