@@ -20,6 +20,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parents[1]
 SECTIONS = {"tutorials": "Tutorials", "howto": "How to", "explain": "Explanations"}
 BLOCK = re.compile(r"^```python\n(.*?)^```", re.MULTILINE | re.DOTALL)
+PICTURE = re.compile(r"!\[[^]]*\]\(([^):]+)\)")
 ROOMS = {
     "core": "Panel, scenarios, book, splits",
     "data": "Data",
@@ -160,7 +161,7 @@ def made() -> dict[str, str | bytes]:
 
 
 def shown() -> dict[str, str | bytes]:
-    """Notebooks as executed, and the gallery's pictures; empty stands for them if FOLIOCAST_SITE_FAST is set."""
+    """Notebooks as executed, and the pictures that blocks of pages make; FOLIOCAST_SITE_FAST leaves them empty."""
     fast = bool(os.environ.get("FOLIOCAST_SITE_FAST"))
     out: dict[str, str | bytes] = {}
     for notebook in sorted((ROOT / "notebooks").glob("*.py")):
@@ -171,12 +172,17 @@ def shown() -> dict[str, str | bytes]:
         with workplace() as place:
             out[name] = executed(notebook)
             out |= {f"notebooks/{name}": content for name, content in pictures(place).items()}
-    page = (ROOT / "docs" / "gallery.md").read_text(encoding="utf-8")
-    if fast:
-        return out | dict.fromkeys(re.findall(r"!\[[^]]*\]\(([^)]+)\)", page), b"")
-    with workplace() as place:
-        run_blocks(ROOT / "docs" / "gallery.md", page)
-        return out | pictures(place)
+    for page in sorted((ROOT / "docs").rglob("*.md")):
+        text = page.read_text(encoding="utf-8")
+        names = [name for name in PICTURE.findall(text) if not (page.parent / name).is_file()]
+        folder = page.parent.relative_to(ROOT / "docs")
+        if names and fast:
+            out |= {(folder / name).as_posix(): b"" for name in names}
+        elif names:
+            with workplace() as place:
+                run_blocks(page, text)
+                out |= {(folder / name).as_posix(): (place / name).read_bytes() for name in names}
+    return out
 
 
 # ---- what mkdocs calls
