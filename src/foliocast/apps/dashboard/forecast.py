@@ -13,7 +13,6 @@ from foliocast.apps.dashboard import figures
 from foliocast.apps.dashboard.shared import KEEP, chosen_data, head, panel, percent, row, told, trained
 
 REACHES = (7, 15, 30)
-PAUSE = 1.0  # seconds, once per server: the imports of a first forecast would keep it from serving the page's scripts
 NAMES = {
     "linear": "Linear (ridge)",
     "naive": "Naive (persistence)",
@@ -39,8 +38,7 @@ def page() -> None:
     with told():
         _price(source, ticker, history)
     st.subheader(f"Next {days} trading days")
-    if "sklearn" not in sys.modules:
-        time.sleep(PAUSE)
+    _let_paint(1.0)  # the imports of a first forecast would keep the server from serving the page's scripts
     with told():
         if _ready(source, model):
             _future(source, ticker, days, model, history)
@@ -65,8 +63,15 @@ def _price(source: str, ticker: str, history: int) -> None:
             st.metric("Volume", f"{now['volume'] / 1e6:,.1f} M", usual, delta_color="off", width=170)
     place = (price - low) / (high - low) if high > low else 0.5
     st.progress(min(1.0, max(0.0, place)), f"{place:.0%} of the way from the 52-week low to the high")
+    _let_paint(0.6)  # else the browser reads the scripts of charts before it shows the price
     alt = f"Prices of {ticker} over {history} days with 50- and 200-day averages"
     figures.show(figures.candles(table, ticker), alt, key="candles")
+
+
+def _let_paint(seconds: float) -> None:
+    """Give the first page after a start of the server time to show what it has."""
+    if "sklearn" not in sys.modules:
+        time.sleep(seconds)
 
 
 def _ready(source: str, model: str) -> bool:
