@@ -16,8 +16,9 @@ from pathlib import Path
 import pandas as pd
 
 from foliocast.runtime.compute import one_thread
-from foliocast.workflows.backtest import adjusted, run
+from foliocast.workflows.backtest import run
 from foliocast.workflows.config import load_config
+from foliocast.workflows.plan import adjusted
 
 COLUMNS = ("sharpe", "annual_return", "volatility", "max_drawdown", "turnover", "cost")
 
