@@ -53,7 +53,8 @@ def run_blocks(page: Path, text: str) -> dict[str, object]:
     names: dict[str, object] = {"__name__": "docs"}
     for match in BLOCK.finditer(text):
         line = text[: match.start()].count("\n") + 2
-        exec(compile("\n" * (line - 1) + match.group(1), str(page), "exec"), names)
+        with contextlib.redirect_stdout(io.StringIO()):  # the build stays quiet
+            exec(compile("\n" * (line - 1) + match.group(1), str(page), "exec"), names)
     return names
 
 
