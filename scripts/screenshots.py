@@ -207,6 +207,15 @@ class Drive:
     def expand(self, name: str) -> None:
         self.page.locator("[data-testid=stExpander] summary", has_text=name).first.click()
 
+    def await_text(self, text: str, otherwise: str, limit: float = 300.0) -> None:
+        """Wait for what a job leaves on the page."""
+        try:
+            self.page.wait_for_selector(f"text={text}", timeout=limit * 1000)
+        except Late:
+            self.fault(otherwise)
+        self.settle()
+        self.check()
+
     def keyboard(self, wanted: int = 8) -> None:
         """Tab through the page: its controls take the focus."""
         self.page.keyboard.press("Escape")
@@ -256,6 +265,9 @@ def scenarios(d: Drive) -> None:
         d.shot(f"scenarios-{name.lower().replace(' ', '-')}-light")
     d.act("diffusion", lambda: d.select("Scenario model", "Diffusion, pretrained"))
     d.act("Scorecard", lambda: d.tab("Scorecard"))
+    d.act("back to history", lambda: d.select("Scenario model", "Filtered historical simulation"))
+    d.act("score", lambda: d.button("Score"))
+    d.await_text("Diebold-Mariano against", "the scorecard did not come")
     d.shot("scenarios-scorecard-light")
 
 
@@ -311,12 +323,7 @@ def backtest(d: Drive) -> None:
     d.act("cancel", lambda: d.button("Cancel"), limit=20)
     d.page.wait_for_selector("text=cancelled", timeout=20_000)
     d.act("resume", lambda: d.button("Resume"), limit=20)
-    try:
-        d.page.wait_for_selector("text=trials counted", timeout=240_000)
-    except Exception:
-        d.fault("the job did not end")
-    d.settle()
-    d.check()
+    d.await_text("trials counted", "the job did not end")
     d.shot("backtest-light")
 
 
@@ -333,11 +340,7 @@ def runs(d: Drive) -> None:
     d.act("report", lambda: d.expand("Report of"))
     d.shot("runs-report-light")
     d.act("explain", lambda: d.button("Explain what drove it"))
-    try:
-        d.page.wait_for_selector("text=Tables are in", timeout=240_000)
-    except Late:
-        d.fault("the explanation did not end")
-    d.settle()
+    d.await_text("Tables are in", "the explanation did not end")
     d.shot("runs-explained-light")
     for name in ("Records", "Models"):
         d.act(name, lambda name=name: d.tab(name))

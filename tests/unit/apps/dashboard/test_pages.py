@@ -20,6 +20,7 @@ from foliocast.runtime.tracking import Record, tracker
 from foliocast.workflows.runs import new_run
 from foliocast.workflows.score import scorecard
 from foliocast.workflows.simulate import make_model
+from unit.funds.fund_market import make_corpus
 
 MAIN = Path(shared.__file__).with_name("main.py")
 
@@ -290,6 +291,13 @@ def test_a_fund_can_be_kept_to_names_in_the_data() -> None:
     labelled(test.button, "Use as book").click()
     good(test.run())
     assert set(test.session_state["book"]["weights"].index) <= set(load_panel("sample:all").assets)
+
+
+def test_real_funds_near_a_sample_are_listed_from_a_corpus() -> None:
+    make_corpus().save(home() / "corpora" / "mine")
+    test = turn(page("prompt", prompt="growth"), "prompt-view", "Nearest real funds")
+    assert set(test.dataframe[0].value["sample"]) == {1, 2, 3, 4}
+    assert test.dataframe[0].value["overlap"].between(0, 1).all()
 
 
 def test_limits_of_a_fund_that_cannot_be_met_are_told() -> None:
