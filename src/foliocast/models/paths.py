@@ -22,6 +22,9 @@ from foliocast.stats.volatility import State, VolatilityFilter, bar_variance
 
 KEPT = 2520  # training rows kept for shocks: ten years of days
 ENOUGH = 250  # an asset with fewer returns borrows an EWMA and the pool's shocks
+LARGEST = (
+    25.0  # volatilities: beyond it the filter was wrong (a quote that stood still), and the day is not drawn again
+)
 LOWEST = -0.95  # no simulated bar loses more
 VOLUME_WINDOW = 30
 POOLED = ("har", "blend")
@@ -102,6 +105,7 @@ class Shocks:
             rows = np.flatnonzero(np.isfinite(self.returns[:, columns]).all(axis=1))
             x, ranges = self.returns[np.ix_(rows, columns)], self.ranges[np.ix_(rows, columns)]
             z = x / group.filter.scale(x, _or_none(ranges))
+            z[np.abs(z) > LARGEST] = np.nan
             out[np.ix_(rows, columns)] = z - np.nanmean(z, axis=0)
         use = np.isfinite(out).any(axis=1)
         if not use.any():

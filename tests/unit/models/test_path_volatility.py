@@ -72,3 +72,15 @@ def test_it_spreads_like_filtered_historical_simulation(market: Panel) -> None:
     scenarios = fhs.simulate(closes.returns(), horizon=5, n_scenarios=6000, random_state=1).cumulative()
     gap = believed[1] - believed[0]
     np.testing.assert_allclose(gap, np.diff(np.quantile(scenarios, [0.1, 0.9], axis=0), axis=0)[0], rtol=0.05)
+
+
+def test_a_quote_that_stood_still_does_not_explode_the_paths(market: Panel) -> None:
+    """After weeks of one price the filter knows no volatility; the first move is no shock to draw again."""
+    close = market.array("close").copy()
+    close[:80, 0] = close[80, 0] / 3.0
+    stuck = Panel({"close": close}, market.times, market.assets)
+    model = NaiveForecaster(n_paths=2000).fit(stuck)
+    assert np.abs(Shocks.from_history(stuck, "blend").bank[0]).max() < 26
+    spread = model.forecast(stuck.asof(stuck.times[-1]), 5).samples.std(axis=0)
+    usual = NaiveForecaster(n_paths=2000).fit(stuck.rows(100, N)).forecast(stuck.asof(stuck.times[-1]), 5)
+    assert (spread[:, 0] < 3 * usual.samples.std(axis=0)[:, 0]).all()
