@@ -12,10 +12,10 @@ import torch
 from foliocast.core.scenario_base import Bars, read_bars
 from foliocast.models.checkpoint import load_model
 from foliocast.models.diffusion.clues import HORIZON, N_CLUES, N_OWN, QUARTERS, clues
-from foliocast.models.diffusion.departures import SCALE_TRAINING, ScaleHead, Universe, fit_departures
+from foliocast.models.diffusion.departures import SCALE_TRAINING, ScaleHead, Universe, adapted, fit_departures
 from foliocast.models.diffusion.generator import TRAINING, DiffusionScenarios
 from foliocast.models.diffusion.innovations import innovations, origin
-from foliocast.models.diffusion.paths import _Walk
+from foliocast.models.diffusion.paths import RadialLaw, _Walk, radius
 from foliocast.models.diffusion.pooling import common_filter, like_universes
 from foliocast.stats.correlation import CorrelationFilter
 from foliocast.stats.volatility import VolatilityFilter
@@ -115,6 +115,16 @@ def test_departures_find_the_reports_and_stay_silent_without() -> None:
     assert quiet.of_history(known).std() < 0.5 * np.log(factor).std()
 
 
+def test_a_head_is_adapted_to_assets_it_does_not_suit() -> None:
+    wild, calm = (read_bars(reporting(1600, 8, jump)) for jump in (6.0, 1.0))
+    volatility = VolatilityFilter("ewma", 60.0).fit(wild.log_returns)
+    head = fit_departures([Universe(wild, volatility)], 0, QUICK)
+    kept, dropped = adapted(head, volatility, wild), adapted(head, volatility, calm)
+    assert float(dropped.share) < float(kept.share)
+    assert float(head.offset.abs().sum()) == 0.0
+    assert float(kept.offset[0]) == 0.0
+
+
 def test_a_fresh_head_departs_from_nothing() -> None:
     bars = read_bars(reporting(500, 3, 2.0))
     volatility = VolatilityFilter("ewma").fit(bars.log_returns)
@@ -163,6 +173,21 @@ def test_a_model_learns_from_a_pool_and_is_saved_with_its_head(tmp_path: object)
     np.testing.assert_array_equal(one, two)
     without = DiffusionScenarios(departures=False, width=16, training=short).fit(returns)
     assert without.head_ is None
+
+
+def test_bars_become_as_calm_and_as_wild_as_the_sample() -> None:
+    rng = np.random.default_rng(0)
+    mix = np.linalg.cholesky(0.5 * np.eye(6) + 0.5)
+    gaussian = rng.standard_normal((4000, 6)) @ mix.T
+    common = gaussian * np.sqrt(4 / rng.chisquare(6, (4000, 1)))  # whole days are calm or wild
+    whitener = np.linalg.inv(mix).T
+    levels = np.linspace(0.01, 0.99, 99)
+    law = RadialLaw(*(np.quantile(radius(z, whitener), levels) for z in (gaussian, common)))
+    made = law.applied(gaussian, whitener)
+    np.testing.assert_allclose(np.quantile(radius(made, whitener), levels), law.seen, rtol=0.02)
+    np.testing.assert_allclose(
+        made / np.abs(made).max(axis=1, keepdims=True), gaussian / np.abs(gaussian).max(axis=1, keepdims=True)
+    )
 
 
 @pytest.mark.parametrize("rows", [300, 700])

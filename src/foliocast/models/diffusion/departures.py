@@ -7,6 +7,7 @@ rows, held out, support: with nothing to learn the filter stands as it is.
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -43,12 +44,14 @@ class ScaleHead(nn.Module):
     centre: Tensor
     spread: Tensor
     share: Tensor
+    offset: Tensor
 
     def __init__(self, hidden: int = 32) -> None:
         super().__init__()
         self.register_buffer("centre", torch.zeros(N_CLUES))
         self.register_buffer("spread", torch.ones(N_CLUES))
         self.register_buffer("share", torch.ones(()))
+        self.register_buffer("offset", torch.zeros(HORIZON), persistent=False)
         self.enter = nn.Linear(N_CLUES, hidden)
         self.leave = zero(nn.Linear(hidden, 1))
 
@@ -68,7 +71,7 @@ class ScaleHead(nn.Module):
     def of_future(self, known: Clues) -> np.ndarray:
         """Log factor of the next bars, (HORIZON, asset)."""
         last = np.full(HORIZON, len(known.past) - 1)
-        return self._at(known, last, np.arange(1, HORIZON + 1))
+        return self._at(known, last, np.arange(1, HORIZON + 1)) - self.offset.numpy()[:, None]
 
     def _at(self, known: Clues, rows: np.ndarray, steps: np.ndarray) -> np.ndarray:
         out: np.ndarray = self(torch.from_numpy(known.ahead(rows, steps))).numpy().astype(float)
@@ -172,6 +175,37 @@ def _loss(head: ScaleHead, batch: tuple[Tensor, ...], generator: torch.Generator
     if torch.rand((), generator=generator) < BLIND:
         seen = seen * _PRICED
     return t_loss(head(seen), z)
+
+
+@torch.no_grad()
+def adapted(head: ScaleHead, volatility: VolatilityFilter, bars: Bars) -> ScaleHead:
+    """The head as a history it was not trained on supports it: its share by likelihood, its mean over the steps level.
+
+    Assets of another kind (coins, for a head of stocks) live elsewhere in the space of clues; what the head says of
+    all of them all the time is then no news but a bias.
+    """
+    sigma, state = volatility.filter(bars.log_returns, variance_proxy(bars))
+    first = int(np.isfinite(sigma).all(axis=1).argmax())
+    z = bars.log_returns[first:] / sigma[first:]
+    z = np.clip(z / own_scale(z), -15, 15)
+    known = clues(z, np.vstack([sigma[first:], volatility.sigma(state)]), bars)
+    out = copy.deepcopy(head)
+    full = head.of_history(known)
+    late = slice(min(WARM_UP, len(z) // 2), None)
+    losses = [_history_loss(share * full[late], z[late]) for share in SHARES]
+    out.share = head.share * SHARES[int(np.argmin(losses))]
+    rows = np.unique(np.linspace(len(z) // 2, len(z) - 1, 40).astype(int))
+    steps = np.arange(1, HORIZON + 1)
+    mean = np.mean([out._at(known, np.full(HORIZON, row), steps).mean(axis=1) for row in rows], axis=0)
+    out.offset = torch.from_numpy(mean - mean[0]).float()
+    return out
+
+
+def _history_loss(log_scale: np.ndarray, z: np.ndarray) -> float:
+    """`t_loss` after the level of each asset has been put right, as `own_scale` does."""
+    u = z * np.exp(-log_scale)
+    level = np.log(own_scale(u))
+    return float(t_loss(torch.from_numpy(log_scale + level), torch.from_numpy(z)))
 
 
 def fit_departures(universes: Sequence[Universe], seed: int = 0, spec: TrainingSpec = SCALE_TRAINING) -> ScaleHead:

@@ -19,7 +19,7 @@ from foliocast.core.panel import Panel
 from foliocast.core.scenario_base import Bars, ScenarioMixin, read_bars
 from foliocast.models.checkpoint import ModelCard, load_checkpoint
 from foliocast.models.diffusion.cards import pooled_from_json
-from foliocast.models.diffusion.departures import ScaleHead
+from foliocast.models.diffusion.departures import ScaleHead, adapted
 from foliocast.models.diffusion.generator import TRAINING, build_network, fit_denoiser, training_seed
 from foliocast.models.diffusion.innovations import origin, study
 from foliocast.models.diffusion.paths import PathSampler, size_ratio
@@ -137,7 +137,8 @@ class PretrainedScenarios(ScenarioMixin, BaseEstimator):
         """
         self.fit(X)
         packaged, bars = self._packaged(), without_prices(self.history_)
-        volatility, head = filter_for(packaged.pooled, len(bars.assets)), packaged.head
+        volatility = filter_for(packaged.pooled, len(bars.assets))
+        head = adapted(packaged.head, volatility, bars)
         history = study(volatility, correlation_for(volatility, bars, head), bars, head)
         denoiser = copy.deepcopy(packaged.denoiser)
         spec = replace(FINE_TUNING if training is None else training, seed=training_seed(self.random_state))
@@ -162,7 +163,8 @@ class PretrainedScenarios(ScenarioMixin, BaseEstimator):
                 "DiffusionScenarios on the history, or set allow_contaminated=True and say so"
             )
         packaged, bars = self._packaged(), without_prices(bars)
-        volatility, head = filter_for(packaged.pooled, len(bars.assets)), packaged.head
+        volatility = filter_for(packaged.pooled, len(bars.assets))
+        head = adapted(packaged.head, volatility, bars)
         start = origin(volatility, correlation_for(volatility, bars, head), bars, head)
         denoiser = getattr(self, "denoiser_", packaged.denoiser)
         return self._paths(denoiser).draw(start, horizon, condition)
