@@ -93,6 +93,8 @@ def test_a_run_is_explained(run: Path) -> None:
     page = (run / "report.html").read_text()
     assert 'id="explain"' in page
     assert 'id="explain"' not in before
+    gain = answer["strategies"]["net"]["pnl"]["asset"]["A0"]
+    assert f"profit and loss, A0: {gain * 100:.4f} %".replace("-", "\N{MINUS SIGN}") in page
     again = call("explain", str(run), "--methods", "permutation", "--folds", "1")  # in place of the first
     assert again["strategies"]["inverse_volatility"] == answer["strategies"]["inverse_volatility"]
     assert len(pd.read_csv(run / "explain" / "importance.csv")["method"].unique()) == 1

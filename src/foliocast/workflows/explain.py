@@ -30,7 +30,6 @@ from foliocast.workflows.runs import find_run
 
 FOLDER = "explain"
 POOL = 500  # dates of the training window that features are taken from
-SHOWN = 12
 
 
 @dataclass(frozen=True)

@@ -51,7 +51,7 @@ def _charts(rows: pd.DataFrame, by: str, title: str) -> str:
         if part.empty:
             continue
         part = part.reindex(part["value"].abs().sort_values(ascending=False, kind="stable").index).head(MOST)
-        line = Line(label, 100.0 * part["value"].to_numpy(float), 0 if what == "pnl" else 3)
+        line = Line(label, part["value"].to_numpy(float), 0 if what == "pnl" else 3)
         chart = bar_chart([str(n) for n in part["name"]], [line], [None], "%", f"{label} by {by}")
         out += f"<h3>{escape(title)}: {label}</h3>{chart}"
     return out
@@ -66,7 +66,7 @@ def _importance(run: Run, name: str) -> str:
         return ""
     shares = table.pivot(index="feature", columns="method", values="share")
     shares = shares.loc[shares.mean(axis=1).sort_values(ascending=False).index].head(MOST)
-    lines = [Line(str(m), 100.0 * shares[m].to_numpy(float), k) for k, m in enumerate(shares.columns)]
+    lines = [Line(str(m), shares[m].to_numpy(float), k) for k, m in enumerate(shares.columns)]
     chart = bar_chart(
         [str(f) for f in shares.index], lines, [None] * len(lines), "%", f"importance of features, {name}"
     )

@@ -73,7 +73,8 @@ def _tables(found: dict[str, Any]) -> list[Any]:
     for name, parts in found.items():
         assets, costs = parts["pnl"]["asset"], parts["pnl"]["cost"]
         before = costs["before costs"]
-        best, worst = max(assets, key=assets.__getitem__), min(assets, key=assets.__getitem__)
+        held = {asset: value for asset, value in assets.items() if asset != "financing"}
+        best, worst = max(held, key=held.__getitem__), min(held, key=held.__getitem__)
         total = parts["total_pnl"]
         row = [f"{total:+.1%}", f"{before:+.1%}", f"{total - before:+.1%}"]
         money.add_row(name, *row, f"{best} {assets[best]:+.1%}", f"{worst} {assets[worst]:+.1%}")
