@@ -91,7 +91,7 @@ class ForecastStrategy(BaseEstimator):
         empty = pd.Series(np.nan, index=list(panel.assets))
         for before, time in zip(times.insert(0, times[0]), times):
             if held is not None:
-                grown = held * (close.loc[time] / close.loc[before]).fillna(1.0)
+                grown = held * np.nan_to_num(close.loc[time].to_numpy() / close.loc[before].to_numpy(), nan=1.0)
                 held = grown / (1.0 - held.sum() + grown.sum())
             wish = self.decide(panel.asof(time), held)
             held = held if wish is None else wish
