@@ -118,3 +118,10 @@ def test_data_round_trip(tmp_path: Path) -> None:
 )
 def test_bad_input_is_one_sentence(arguments: list[str], said: str) -> None:
     assert said in refused(*arguments)
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "192.168.1.7", "example.org"])
+def test_the_dashboard_does_not_stand_open_to_a_network(host: str) -> None:
+    done = CliRunner().invoke(app, ["app", "--headless", "--host", host])
+    assert done.exit_code == 2
+    assert "--trusted-network" in done.stderr

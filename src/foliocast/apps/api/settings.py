@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import ipaddress
 import os
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from foliocast.apps.binding import is_loopback
 from foliocast.core.errors import ConfigError
 from foliocast.runtime.home import home
 
@@ -73,11 +73,7 @@ def check_binding(host: str, token: str | None) -> None:
     """
     if token is not None and len(token) < 16:
         raise ConfigError("the API token has fewer than 16 characters; make one with: openssl rand -hex 24")
-    try:
-        local = host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        local = False
-    if not local and token is None:
+    if not is_loopback(host) and token is None:
         raise ConfigError(
             f"refusing to serve on {host} without a token: anyone who reaches it could start jobs; "
             "set FOLIOCAST_API_TOKEN or bind to 127.0.0.1"

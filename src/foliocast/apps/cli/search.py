@@ -27,24 +27,24 @@ def search(
     jobs: Jobs = 0,
     as_json: Json = False,
 ) -> Any:
-    r"""Search the ranges of a config inside its first training window, then walk the winner forward.
+    """Search the ranges of a config inside its first training window, then walk the winner forward.
 
     A value may be a range wherever a strategy's table takes a number or a name:
 
     \b
-    \[strategies.net]
+    \\[strategies.net]
     type = "SignalStrategy"
-    \[strategies.net.forecaster]
+    \\[strategies.net.forecaster]
     type = "LSTMForecaster"
     lr = { low = 1e-4, high = 1e-2, log = true }
     hidden = { choices = [16, 32, 64] }
-    \[search]
+    \\[search]
     trials = 30
 
     No trial sees a bar that the winner is judged on; inner folds are purged; every trial enters the ledger and lowers
     the deflated Sharpe ratio. The run folder holds the winning config.toml and all trials in search.csv.
 
-    Needs the extra: pip install 'foliocast\[tune]'.
+    Needs the extra: pip install 'foliocast\\[tune]'.
     """
     from foliocast.workflows.config import load_config
     from foliocast.workflows.plan import adjusted

@@ -58,11 +58,25 @@ def dashboard(
     port: Annotated[int, typer.Option(help="Port.", min=1, max=65535)] = 8601,
     host: Annotated[str, typer.Option(help="Address to bind.")] = "127.0.0.1",
     headless: Annotated[bool, typer.Option("--headless", help="Do not open a browser.")] = False,
+    trusted_network: Annotated[
+        bool, typer.Option("--trusted-network", help="Bind another address than loopback, without a password.")
+    ] = False,
 ) -> None:
-    """Open the dashboard in the browser."""
+    """Open the dashboard in the browser.
+
+    It has no password, and a backtest may name a Python file: whoever reaches it can run code as you. So it stays on
+    this machine unless --trusted-network says that a proxy or a container keeps others out.
+    """
     import importlib.util
 
-    from foliocast.core.errors import MissingExtraError
+    from foliocast.apps.binding import is_loopback
+    from foliocast.core.errors import ConfigError, MissingExtraError
+
+    if not (trusted_network or is_loopback(host)):
+        raise ConfigError(
+            f"refusing to show the dashboard on {host}: it has no password and can run code; bind to 127.0.0.1, "
+            "or say --trusted-network where a proxy or a container keeps others out"
+        )
 
     if importlib.util.find_spec("streamlit") is None:
         raise MissingExtraError("streamlit", "app")

@@ -27,17 +27,17 @@ def train(
     seed: Seed = None,
     as_json: Json = False,
 ) -> Any:
-    r"""Fit a model once and keep it with its card: [bold]foliocast train diffusion --data prices.csv[/bold]
+    """Fit a model once and keep it with its card: [bold]foliocast train diffusion --data prices.csv[/bold]
 
     Kept under its name, it is used by [bold]foliocast forecast --model NAME[/bold] and [bold]foliocast simulate
     --model NAME[/bold]; with --out it goes into that folder, and the folder is its name. A config says more:
 
     \b
     name = "mine"
-    \[data]
+    \\[data]
     source = "prices.csv"
     end = "2020-12-31"
-    \[model]
+    \\[model]
     type = "AttentionLSTM"
     epochs = 30
 
