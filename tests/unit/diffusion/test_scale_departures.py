@@ -15,7 +15,7 @@ from foliocast.models.diffusion.clues import HORIZON, N_CLUES, N_OWN, QUARTERS, 
 from foliocast.models.diffusion.departures import SCALE_TRAINING, ScaleHead, Universe, adapted, fit_departures
 from foliocast.models.diffusion.generator import TRAINING, DiffusionScenarios
 from foliocast.models.diffusion.innovations import innovations, origin
-from foliocast.models.diffusion.paths import RadialLaw, _Walk, radius
+from foliocast.models.diffusion.paths import _Walk
 from foliocast.models.diffusion.pooling import common_filter, like_universes
 from foliocast.stats.correlation import CorrelationFilter
 from foliocast.stats.volatility import VolatilityFilter
@@ -175,19 +175,16 @@ def test_a_model_learns_from_a_pool_and_is_saved_with_its_head(tmp_path: object)
     assert without.head_ is None
 
 
-def test_bars_become_as_calm_and_as_wild_as_the_sample() -> None:
-    rng = np.random.default_rng(0)
-    mix = np.linalg.cholesky(0.5 * np.eye(6) + 0.5)
-    gaussian = rng.standard_normal((4000, 6)) @ mix.T
-    common = gaussian * np.sqrt(4 / rng.chisquare(6, (4000, 1)))  # whole days are calm or wild
-    whitener = np.linalg.inv(mix).T
-    levels = np.linspace(0.01, 0.99, 99)
-    law = RadialLaw(*(np.quantile(radius(z, whitener), levels) for z in (gaussian, common)))
-    made = law.applied(gaussian, whitener)
-    np.testing.assert_allclose(np.quantile(radius(made, whitener), levels), law.seen, rtol=0.02)
-    np.testing.assert_allclose(
-        made / np.abs(made).max(axis=1, keepdims=True), gaussian / np.abs(gaussian).max(axis=1, keepdims=True)
-    )
+def test_no_path_runs_away() -> None:
+    short = replace(TRAINING, max_steps=10, epochs=1)
+    model = DiffusionScenarios(width=16, training=short).fit(reporting(700, 3, 2.0))
+    start = origin(model.volatility_, model.correlation_, model.history_, model.head_)
+    walk, wild = _Walk.begin(start, 50), np.full((50, 30, 3), 9.0)  # thirty days of nine standard deviations
+    sigma = walk.along(start, wild, np.empty(wild.shape))
+    seen, _ = model.volatility_.filter(model.history_.log_returns, None)
+    assert (sigma <= start.ceiling + 1e-12).all()
+    assert (sigma[:, -1] == start.ceiling).all()
+    assert (start.ceiling >= 1.5 * np.nanmax(seen, axis=0) * start.scale).all()
 
 
 @pytest.mark.parametrize("rows", [300, 700])

@@ -29,7 +29,7 @@ from foliocast.models.diffusion.dit import DiT
 from foliocast.models.diffusion.fitting import DiffusionLoss, WindowSamples, earned_shrinkage
 from foliocast.models.diffusion.innovations import N_STATE, RECENT, History, innovations, origin, own_scale, study
 from foliocast.models.diffusion.innovations import variance_proxy as variance_proxy
-from foliocast.models.diffusion.paths import PATCH, PathSampler, RadialLaw, radial_law
+from foliocast.models.diffusion.paths import PATCH, PathSampler, size_ratio
 from foliocast.models.diffusion.pooling import common_filter, like_universes, without_prices
 from foliocast.models.diffusion.preconditioning import WIENER, Preconditioned
 from foliocast.models.diffusion.unet1d import UNet1D
@@ -99,8 +99,8 @@ class DiffusionScenarios(ScenarioMixin, Saveable, BaseEstimator):
     gain_ : float
         Share of the held-out denoising error that the network removes.
     volatility_, correlation_ : the fitted filters
-    radial_ : RadialLaw or None
-        Makes drawn bars as calm and as wild as those of the sample.
+    level_ : float
+        Factor that makes drawn innovations as large as those of the sample.
     head_ : ScaleHead or None
         Departures of the scale; ``head_.share`` is how much of them held-out rows support.
     training_ : TrainingResult
@@ -154,18 +154,16 @@ class DiffusionScenarios(ScenarioMixin, Saveable, BaseEstimator):
         spec = replace(TRAINING if self.training is None else self.training, seed=seed)
         self.training_, self.gain_ = fit_denoiser(denoiser, history, self.block, spec, self.guidance != 0.0)
         self.denoiser_, self.shrinkage_ = denoiser, denoiser.shrinkage
-        self.radial_ = radial_law(self._paths(None), history) if self.guidance == 0.0 else None
+        self.level_ = size_ratio(self._paths(1.0), history) if self.guidance == 0.0 else 1.0
 
     def _sampler(
         self, bars: Bars, horizon: int, condition: Condition
     ) -> Callable[[int, np.random.Generator], np.ndarray]:
         start = origin(self.volatility_, self.correlation_, self._seen(bars), self.head_)
-        return self._paths(self.radial_).draw(start, horizon, condition)
+        return self._paths(self.level_).draw(start, horizon, condition)
 
-    def _paths(self, radial: RadialLaw | None) -> PathSampler:
-        return PathSampler(
-            self.denoiser_, self.sampler, self.steps, self.block, self.guidance, self.n_jobs, radial=radial
-        )
+    def _paths(self, level: float) -> PathSampler:
+        return PathSampler(self.denoiser_, self.sampler, self.steps, self.block, self.guidance, self.n_jobs, level)
 
     def _seen(self, bars: Bars) -> Bars:
         """What the model was fitted to read: with prices, or closes only."""
@@ -181,7 +179,7 @@ class DiffusionScenarios(ScenarioMixin, Saveable, BaseEstimator):
         tensors |= {"history/times": torch.from_numpy(bars.times.as_unit("ns").asi8.copy())}
         tensors |= {f"history/{key}": torch.from_numpy(v.copy()) for key, v in (bars.prices or {}).items()}
         params = self.get_params()
-        seed, radial = params["random_state"], self.radial_
+        seed = params["random_state"]
         params |= {"random_state": int(seed) if isinstance(seed, (int, np.integer)) else None}
         params |= {"pool": None, "training": None if self.training is None else asdict(self.training)}
         state = {
@@ -190,7 +188,7 @@ class DiffusionScenarios(ScenarioMixin, Saveable, BaseEstimator):
             "shrinkage": self.shrinkage_,
             "gain": self.gain_,
             "priced": self.priced_,
-            "radial": None if radial is None else {"drawn": radial.drawn.tolist(), "seen": radial.seen.tolist()},
+            "level": self.level_,
             "timezone": str(bars.times.tz) if bars.times.tz is not None else None,
         }
         until = self.knowledge_until_.isoformat()
@@ -213,8 +211,7 @@ class DiffusionScenarios(ScenarioMixin, Saveable, BaseEstimator):
         model.correlation_ = correlation_from_json(card.state["correlation"])
         network = build_network(model.denoiser, len(card.assets), model.width, model.depth, 0)
         network.load_state_dict(_under("network/", tensors))
-        model.priced_, model.head_, radial = card.state["priced"], None, card.state["radial"]
-        model.radial_ = None if radial is None else RadialLaw(np.array(radial["drawn"]), np.array(radial["seen"]))
+        model.priced_, model.level_, model.head_ = card.state["priced"], card.state["level"], None
         if any(key.startswith("head/") for key in tensors):
             model.head_ = ScaleHead()
             model.head_.load_state_dict(_under("head/", tensors))

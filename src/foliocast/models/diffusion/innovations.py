@@ -24,6 +24,7 @@ SLOW = 500.0  # half-life of the level that volatility is compared with
 STRIDE = 21  # bars between two correlation matrices of the training windows
 PRIOR_BARS = 250
 FARTHEST = 10.0  # innovations beyond are learnt from as this large: one merger in ten years may not set all tails
+CEILING = 2.0  # times the highest volatility so far: a few shocks in a row must not let the recursion run away
 N_STATE = 10
 
 
@@ -42,6 +43,8 @@ class Origin:
     recent : ndarray (RECENT, asset)
         Last innovations.
     correlation : ndarray (asset, asset)
+    ceiling : ndarray (asset,)
+        Volatility that no simulated bar passes.
     departure : ndarray (bar, asset), optional
         Factors on the volatility of the next bars (`departures`); the last holds from there on.
     """
@@ -52,12 +55,15 @@ class Origin:
     scale: np.ndarray
     recent: np.ndarray
     correlation: np.ndarray
+    ceiling: np.ndarray
     departure: np.ndarray | None = None
 
     def sigma(self, state: Any, bar: int) -> np.ndarray:
         """Volatility of the bar that follows a state ``bar`` bars ahead of the origin, (batch, asset)."""
         sigma = self.volatility.sigma(state) * self.scale
-        return sigma if self.departure is None else sigma * self.departure[min(bar, len(self.departure) - 1)]
+        if self.departure is not None:
+            sigma = sigma * self.departure[min(bar, len(self.departure) - 1)]
+        return np.minimum(sigma, self.ceiling)
 
 
 @dataclass(frozen=True)
@@ -132,11 +138,12 @@ def origin(
     volatility: VolatilityFilter, correlation: CorrelationFilter, bars: Bars, head: ScaleHead | None = None
 ) -> Origin:
     """Where paths that follow the last bar start."""
-    z, _, state, known = _standardise(volatility, bars, head)
+    z, sigma, state, known = _standardise(volatility, bars, head)
     scale = own_scale(z)
+    ceiling = CEILING * sigma.max(axis=0) * scale
     departure = None if head is None or known is None else np.exp(head.of_future(known))
     today = correlation.current(z / scale)
-    return Origin(volatility, state, _slow(bars.log_returns)[-1], scale, z[-RECENT:] / scale, today, departure)
+    return Origin(volatility, state, _slow(bars.log_returns)[-1], scale, z[-RECENT:] / scale, today, ceiling, departure)
 
 
 def state_now(start: Origin, sigma: np.ndarray, recent: np.ndarray) -> np.ndarray:

@@ -14,12 +14,11 @@ from torch.nn import functional
 
 from foliocast.core.conditions import Condition
 from foliocast.models.diffusion.guidance import ClassifierFree, path_total
-from foliocast.models.diffusion.innovations import RECENT, STRIDE, History, Origin, state_now
+from foliocast.models.diffusion.innovations import FARTHEST, RECENT, History, Origin, state_now
 from foliocast.models.diffusion.preconditioning import Context, Denoiser, GaussianPrior, Preconditioned
 from foliocast.models.diffusion.process import karras_sigmas
 from foliocast.models.diffusion.samplers import sampler_named
 from foliocast.stats.conditioning import meet
-from foliocast.stats.correlation import matrix_power
 
 PATCH = 10  # bars of a token; windows are whole patches, in training and in sampling
 GROUP = 5_000  # windows times assets denoised at once: their tensors stay in the cache, and memory bounded
@@ -45,8 +44,6 @@ class PathSampler:
         Threads; the bits do not depend on it.
     level : float
         Factor on innovations drawn with nothing given (`size_ratio`).
-    radial : RadialLaw, optional
-        Brings the size of whole bars, drawn with nothing given, to the law of the sample's.
     """
 
     denoiser: Preconditioned
@@ -56,7 +53,6 @@ class PathSampler:
     guidance: float = 0.0
     jobs: int = 1
     level: float = 1.0
-    radial: RadialLaw | None = None
 
     def draw(
         self, start: Origin, horizon: int, condition: Condition
@@ -84,7 +80,7 @@ class PathSampler:
         for first in range(0, horizon, self.block):
             length = min(self.block, horizon - first)
             z = self.level * self._innovations(start, walk, Window(length), n, rng)
-            z = z if self.radial is None else self.radial.applied(z, matrix_power(start.correlation, -0.5))
+            np.clip(z, -FARTHEST, FARTHEST, out=z)  # nothing farther was learnt from; the recursion would run away
             walk.along(start, z, paths[:, first : first + length])
         return paths
 
@@ -169,51 +165,6 @@ class PathSampler:
 def noise_levels(steps: int) -> Tensor:
     """Levels that few steps are best spent on, the far ends being Gaussian anyway."""
     return karras_sigmas(steps, 0.05, 10.0, rho=3.0) if steps > 1 else karras_sigmas(1, 1.0, 10.0)
-
-
-@dataclass(frozen=True)
-class RadialLaw:
-    """Quantiles of the whitened size of a bar, as a model draws it and as the sample has it.
-
-    A network that sees heavy tails entry by entry draws them asset by asset; in markets whole days are calm or wild.
-    Mapping the size of each bar from one law to the other, direction kept, makes the tails move together.
-
-    Attributes
-    ----------
-    drawn, seen : ndarray (quantile,)
-        Root mean square over assets of C^(-1/2) z; beyond the ends the last ratio goes on.
-    """
-
-    drawn: np.ndarray
-    seen: np.ndarray
-
-    def applied(self, z: np.ndarray, whitener: np.ndarray) -> np.ndarray:
-        """Innovations (..., asset) with the sample's sizes."""
-        size = radius(z, whitener)
-        ratio = np.interp(size, self.drawn, self.seen / self.drawn)
-        out: np.ndarray = z * ratio[..., None].astype(z.dtype)
-        return out
-
-
-def radius(z: np.ndarray, whitener: np.ndarray) -> np.ndarray:
-    """Root mean square over assets of the whitened rows (..., asset)."""
-    out: np.ndarray = np.sqrt(((z @ whitener.astype(z.dtype)) ** 2).mean(axis=-1))
-    return out
-
-
-def radial_law(paths: PathSampler, history: History, n: int = 96) -> RadialLaw:
-    """Sizes of the bars of a history beside those of windows drawn at eight of its correlation matrices."""
-    whiteners = matrix_power(history.correlations, -0.5)
-    seen = [radius(history.z[k * STRIDE : (k + 1) * STRIDE], w) for k, w in enumerate(whiteners)]
-    generator, drawn = torch.Generator().manual_seed(0), []
-    for k in np.linspace(0, len(whiteners) - 1, 8).astype(int):
-        prior = GaussianPrior.of(torch.from_numpy(history.correlations[k]).float())
-        length = paths.block + -paths.block % PATCH
-        x = torch.randn((n, length, len(whiteners[k])), generator=generator)
-        z = paths.sampled(x, Context(prior=prior), Window(length), generator).numpy()
-        drawn.append(radius(z, whiteners[k]).ravel())
-    levels = np.concatenate([np.linspace(0.01, 0.99, 50), [0.995, 0.998]])
-    return RadialLaw(np.quantile(np.concatenate(drawn), levels), np.quantile(np.concatenate(seen), levels))
 
 
 def size_ratio(paths: PathSampler, history: History, n: int = 96) -> float:
