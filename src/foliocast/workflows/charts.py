@@ -19,7 +19,7 @@ import numpy as np
 import pandas as pd
 
 WIDTH, HEIGHT = 1000, 300  # drawing units
-COLOURS = 10
+COLOURS = 14
 _POINTS = 220  # bins across a line; each keeps its lowest and highest value
 _HOVER = 160
 _AREA_POINTS = 110
