@@ -18,13 +18,10 @@ import pandas as pd
 from foliocast.core.errors import ConfigError
 from foliocast.core.panel import PRICE_FIELDS, Panel
 from foliocast.features.transforms import REGISTRY, FeatureSet, log_returns
-from foliocast.stats.volatility import State, VolatilityFilter, bar_variance
+from foliocast.stats.volatility import LARGEST, State, VolatilityFilter, bar_variance
 
 KEPT = 2520  # training rows kept for shocks: ten years of days
 ENOUGH = 250  # an asset with fewer returns borrows an EWMA and the pool's shocks
-LARGEST = (
-    25.0  # volatilities: beyond it the filter was wrong (a quote that stood still), and the day is not drawn again
-)
 LOWEST = -0.95  # no simulated bar loses more
 VOLUME_WINDOW = 30
 POOLED = ("har", "blend")

@@ -15,7 +15,7 @@ from foliocast.scenarios.shocks import EmpiricalShocks
 from foliocast.stats.correlation import CorrelationFilter, matrix_power
 from foliocast.stats.drift import expected_drift
 from foliocast.stats.tails import radius_degrees
-from foliocast.stats.volatility import VolatilityFilter, bar_variance
+from foliocast.stats.volatility import LARGEST, VolatilityFilter, bar_variance
 
 
 class FilteredHistoricalSimulation(ScenarioMixin, BaseEstimator):
@@ -90,6 +90,6 @@ class FilteredHistoricalSimulation(ScenarioMixin, BaseEstimator):
 
 
 def standardised(filter_: VolatilityFilter, x: np.ndarray, ranges: np.ndarray | None) -> np.ndarray:
-    """x over its causal volatility, without the warm-up rows, (row, asset)."""
+    """x over its causal volatility, (row, asset), without the warm-up and rows where a quote had stood still."""
     z = x / filter_.scale(x, ranges)
-    return z[np.isfinite(z).all(axis=1)]
+    return z[(np.abs(z) <= LARGEST).all(axis=1)]

@@ -18,6 +18,7 @@ from foliocast.core.errors import ConfigError, DataError
 
 KINDS = ("ewma", "garch", "gjr", "har", "blend")
 POOLED_SHARE = 0.5  # of the log variance of a blend
+LARGEST = 25.0  # volatilities: beyond, the filter was wrong (a quote had stood still), and the day is not drawn again
 FLOOR = 1e-10  # variance floor: a stuck quote must not divide by zero
 
 
