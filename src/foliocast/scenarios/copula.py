@@ -51,7 +51,8 @@ class _Copula(ScenarioMixin, BaseEstimator):
     ) -> Callable[[int, np.random.Generator], np.ndarray]:
         x, ranges = bars.log_returns - self.mean_, bar_variance(bars.prices)
         shocks = CopulaShocks(self.correlation_, self.margins_, self.nu_)
-        law = PathLaw(shocks, self.mean_, self.filter_, self.filter_.state(x, ranges))
+        scale, state = self.filter_.filter(x, ranges)
+        law = PathLaw(shocks, self.mean_, self.filter_, state, np.nanmax(scale, axis=0))
         return path_sampler(law, horizon, condition)
 
 

@@ -77,15 +77,15 @@ class FilteredHistoricalSimulation(ScenarioMixin, BaseEstimator):
     ) -> Callable[[int, np.random.Generator], np.ndarray]:
         x, ranges = bars.log_returns - self.mean_, bar_variance(bars.prices)
         bank = self.shocks_
-        if self.correlation_ is None:
-            state = self.filter_.state(x, ranges)
-        else:
-            scale, state = self.filter_.filter(x, ranges)
+        scale, state = self.filter_.filter(x, ranges)
+        if self.correlation_ is not None:
             z = x / scale
             today = self.correlation_.current(z[np.isfinite(z).all(axis=1)])
             bank = bank @ matrix_power(today, 0.5)
         nu = 6.0 if condition.empty else radius_degrees(bank)
-        law = PathLaw(EmpiricalShocks(bank, self.block_length, nu), self.mean_, self.filter_, state)
+        law = PathLaw(
+            EmpiricalShocks(bank, self.block_length, nu), self.mean_, self.filter_, state, np.nanmax(scale, axis=0)
+        )
         return path_sampler(law, horizon, condition)
 
 

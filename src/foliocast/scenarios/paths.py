@@ -10,7 +10,7 @@ import numpy as np
 
 from foliocast.core.conditions import Condition
 from foliocast.stats.conditioning import meet, nearest_totals
-from foliocast.stats.volatility import VolatilityFilter
+from foliocast.stats.volatility import CEILING, VolatilityFilter
 
 OVERSAMPLE = 8  # paths drawn for each one kept when totals are given; fewer for hundreds of assets
 POOL_WIDTH = 1000  # assets x oversampling
@@ -27,12 +27,22 @@ class PathLaw:
     filter : VolatilityFilter or None
         None: sigma is one throughout, the shocks are returns.
     state : the filter's state after the last known bar
+    highest : ndarray (asset,) or None
+        Highest volatility so far; no simulated bar has more than `CEILING` times as much.
     """
 
     shocks: Any
     mean: np.ndarray
     filter: VolatilityFilter | None = None
     state: Any = None
+    highest: np.ndarray | None = None
+
+    def sigma(self, state: Any) -> Any:
+        """Volatility of the next bar, (n, asset), or one."""
+        if self.filter is None:
+            return 1.0
+        sigma = self.filter.sigma(state)
+        return sigma if self.highest is None else np.minimum(sigma, CEILING * self.highest)
 
 
 def simulate_log(
@@ -50,7 +60,7 @@ def simulate_log(
     state: Any = None if law.filter is None else law.filter.spread(law.state, n)
     out = np.empty((n, horizon, len(law.mean)))
     for h in range(horizon):
-        sigma = 1.0 if law.filter is None else law.filter.sigma(state)
+        sigma = law.sigma(state)
         known = np.empty(0, int) if fixed is None else np.flatnonzero(np.isfinite(fixed[0, h]))
         if len(known) == 0:
             x = law.mean + sigma * shocks.draw(n, rng)

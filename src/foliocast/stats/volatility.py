@@ -19,6 +19,7 @@ from foliocast.core.errors import ConfigError, DataError
 KINDS = ("ewma", "garch", "gjr", "har", "blend")
 POOLED_SHARE = 0.5  # of the log variance of a blend
 LARGEST = 25.0  # volatilities: beyond, the filter was wrong (a quote had stood still), and the day is not drawn again
+CEILING = 2.0  # times the highest volatility so far: a few shocks in a row must not let a simulated recursion run away
 FLOOR = 1e-10  # variance floor: a stuck quote must not divide by zero
 
 

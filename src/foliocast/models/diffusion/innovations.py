@@ -14,7 +14,7 @@ import numpy as np
 from foliocast.core.scenario_base import Bars
 from foliocast.models.diffusion.clues import Clues, clues
 from foliocast.stats.correlation import CorrelationFilter
-from foliocast.stats.volatility import FLOOR, VolatilityFilter, bar_variance, ewma_before
+from foliocast.stats.volatility import CEILING, FLOOR, VolatilityFilter, bar_variance, ewma_before
 
 if TYPE_CHECKING:
     from foliocast.models.diffusion.departures import ScaleHead
@@ -24,7 +24,6 @@ SLOW = 500.0  # half-life of the level that volatility is compared with
 STRIDE = 21  # bars between two correlation matrices of the training windows
 PRIOR_BARS = 250
 FARTHEST = 10.0  # innovations beyond are learnt from as this large: one merger in ten years may not set all tails
-CEILING = 2.0  # times the highest volatility so far: a few shocks in a row must not let the recursion run away
 N_STATE = 10
 
 
