@@ -1,7 +1,8 @@
 """Forecasters: do bands hold, is the spread better than filtered historical simulation, how fast is training.
 
-``python benchmarks/bench_forecasters.py coverage | crps [FILE] | speed | walk`` prints one table each. ``crps`` takes a
-file of opens, highs, lows and closes instead of the embedded closes. ``speed`` runs the peer, neuralforecast, in the
+``python benchmarks/bench_forecasters.py coverage | crps [FILE [EVERY]] | speed | walk`` prints one table each. ``crps``
+takes a file of opens, highs, lows and closes instead of the embedded closes: models are fitted on all its stocks that
+are quoted throughout, and every eighth or so of them is asked about. ``speed`` runs the peer, neuralforecast, in the
 interpreter named by FOLIOCAST_PEERS_PYTHON on the same data, architecture and loss, and compares process CPU time per
 training step on one thread; it says so if there is no peer.
 """
@@ -79,28 +80,43 @@ def coverage(first: str = "2015-01-02") -> pd.DataFrame:
 REFERENCE = "FHS, GJR (reference)"
 MAKERS: dict[str, Callable[[], Any]] = {
     REFERENCE: lambda: fc.FilteredHistoricalSimulation("gjr", random_state=0),
-    "mean, blend": lambda: fc.NaiveForecaster("mean", n_paths=1000),
-    "linear, blend": lambda: fc.LinearForecaster(n_paths=250),
+    "mean, blend": lambda: fc.NaiveForecaster("mean", n_paths=PATHS),
+    "shrunk mean, blend": lambda: fc.NaiveForecaster("shrunk", n_paths=PATHS),
+    "shrunk mean, departures": lambda: fc.NaiveForecaster("shrunk", n_paths=PATHS, volatility="departures"),
+    "linear, departures": lambda: fc.LinearForecaster(n_paths=PATHS, volatility="departures"),
 }
+PATHS = 1000  # of every model: fewer cost score, about 1 / n of it
 
 
-def crps_scores(panel: Any, begin: int, end: int, every: int = 10) -> dict[str, np.ndarray]:
-    """CRPS (origin, horizon 1 and 7, asset) of every model, fitted before ``begin``, at origins up to ``end``."""
-    known = panel.rows(begin - TEN_YEARS, begin)
-    out = {}
+def crps_scores(panel: Any, asked: list[str], begin: int, end: int, every: int) -> dict[str, np.ndarray]:
+    """CRPS (origin, horizon 1 and 7, asset asked) of every model, fitted before ``begin``, at origins up to ``end``.
+
+    The forecasters are fitted on all assets of the panel, the reference asset by asset on those asked.
+    """
+    known = panel.rows(max(0, begin - TEN_YEARS), begin)
+    rows = range(begin, min(end, len(panel) - 7), every)
+    out, some = {}, panel.select(asked)
     for name, make in MAKERS.items():
-        model = make().fit(known.returns() if name == REFERENCE else known)
-        out[name] = np.array([_crps_at(model, panel, row) for row in range(begin, min(end, len(panel) - 7), every)])
+        spent = time.process_time()
+        model = make().fit(known.select(asked).returns() if name == REFERENCE else known)
+        out[name] = np.array([_crps_at(model, some, row) for row in rows])
+        spent = time.process_time() - spent
+        print(
+            f"{panel.times[begin].date()} {name}: {len(rows)} origins, {spent:.0f} CPU s", file=sys.stderr, flush=True
+        )
     return out
 
 
-def crps_table(panel: Any, start: int = TEN_YEARS, refit: int = 4 * YEAR) -> pd.DataFrame:
+def crps_table(panel: Any, asked: list[str], every: int = 10, start: int = TEN_YEARS) -> pd.DataFrame:
     """CRPS over 1 and 7 bars beside FHS with a GJR filter on closes, each stock in units of its own deviation.
 
-    All are fitted on the same rows and forecast from the same days; p is two-sided, Diebold-Mariano.
+    All are fitted on the same rows, anew every four years, and forecast from the same days; p is two-sided,
+    Diebold-Mariano.
     """
-    folds = [crps_scores(panel, begin, begin + refit) for begin in range(start, len(panel) - 7, refit)]
-    scale = np.nanstd(panel.return_array()[:start], axis=0)
+    folds = [
+        crps_scores(panel, asked, begin, begin + 4 * YEAR, every) for begin in range(start, len(panel) - 7, 4 * YEAR)
+    ]
+    scale = np.nanstd(panel.select(asked).return_array()[:start], axis=0)
     return crps_summary({name: np.concatenate([fold[name] for fold in folds]) / scale for name in MAKERS})
 
 
@@ -126,7 +142,7 @@ def _crps_at(model: Any, panel: Any, row: int) -> np.ndarray:
 
     view = panel.rows(max(0, row + 1 - TEN_YEARS), row + 1)
     if isinstance(model, fc.FilteredHistoricalSimulation):
-        samples = model.simulate(view.returns(), horizon=7, n_scenarios=1000, random_state=row).returns
+        samples = model.simulate(view.returns(), horizon=7, n_scenarios=PATHS, random_state=row).returns
     else:
         samples = model.forecast(view.asof(view.times[-1]), 7).samples
     wealth, close = np.cumprod(1.0 + samples, axis=1), panel.array("close")
@@ -253,7 +269,7 @@ def walk_forward_cpu() -> pd.DataFrame:
 def main() -> None:
     """One table by its name."""
     if len(sys.argv) < 2 or sys.argv[1] not in ("coverage", "crps", "speed", "walk"):
-        raise SystemExit("usage: bench_forecasters.py coverage | crps [FILE] | speed | walk")
+        raise SystemExit("usage: bench_forecasters.py coverage | crps [FILE [EVERY]] | speed | walk")
     what = sys.argv[1]
     if what == "coverage":
         tables = {"Bands of the sample's stocks": coverage()}
@@ -261,13 +277,13 @@ def main() -> None:
         tables = {"Training, equal architecture, data and loss": speed()}
     elif what == "walk":
         tables = {"Walk-forward of the attention LSTM": walk_forward_cpu()}
-    elif len(sys.argv) > 2:
-        panel = fc.load_panel(sys.argv[2], allow_jumps=True)
-        whole = [a for a, ok in zip(panel.assets, np.isfinite(panel.array("close")).all(axis=0)) if ok]
-        chosen = whole[:: max(1, len(whole) // 20)][:20]
-        tables = {f"{panel.name}, {len(chosen)} stocks": crps_table(panel.select(chosen))}
     else:
-        tables = {"sample:sp500, closes": crps_table(fc.load_panel("sample:sp500"))}
+        every = int(sys.argv[3]) if len(sys.argv) > 3 else 10
+        panel = fc.load_panel(sys.argv[2], allow_jumps=True) if len(sys.argv) > 2 else fc.load_panel("sample:sp500")
+        whole = [a for a, ok in zip(panel.assets, np.isfinite(panel.array("close")).all(axis=0)) if ok]
+        asked = whole[:: max(1, len(whole) // 40)]
+        title = f"{panel.name}, {len(asked)} of {len(whole)} stocks"
+        tables = {title: crps_table(panel.select(whole), asked, every)}
     for title, table in tables.items():
         print(f"\n{title}")
         print(table.round(4).to_string(index=False))

@@ -15,8 +15,9 @@ from foliocast.core.panel import Panel, View
 from foliocast.features.transforms import FeatureSet
 from foliocast.models.paths import Law, Shocks, Start, simulate
 from foliocast.models.windowed import positions
+from foliocast.stats.drift import expected_drift
 
-KINDS = ("zero", "mean", "last")
+KINDS = ("zero", "mean", "shrunk", "last")
 
 
 class NaiveForecaster(BaseEstimator):
@@ -24,13 +25,14 @@ class NaiveForecaster(BaseEstimator):
 
     Parameters
     ----------
-    kind : {"zero", "mean", "last"}
-        "zero": the price stays where it is (persistence); "mean": the asset's mean return in training;
-        "last": tomorrow's return is today's.
+    kind : {"zero", "mean", "shrunk", "last"}
+        "zero": the price stays where it is (persistence); "mean": the asset's mean return in training; "shrunk": the
+        same, shrunk towards the mean of all assets and that towards zero (`foliocast.stats.drift.expected_drift`), by
+        as much as the years at hand cannot tell; "last": tomorrow's return is today's.
     n_paths : int
         Simulated futures of `forecast`.
-    volatility : {"blend", "har", "gjr", "garch", "ewma"}
-        Filter that gives simulated paths their volatility; the first two pool all assets and use the ranges of bars.
+    volatility : {"blend", "har", "departures", "gjr", "garch", "ewma"}
+        Filter that gives simulated paths their volatility; the first three pool all assets and use the ranges of bars.
     random_state : int
     """
 
@@ -54,7 +56,8 @@ class NaiveForecaster(BaseEstimator):
         if not known.any():
             raise HistoryError(f"'{panel.name}' holds no return in {len(panel)} bars; load a longer history")
         count = np.isfinite(returns).sum(axis=0)
-        self.mean_ = np.where(known, np.nansum(returns, axis=0) / np.maximum(count, 1), np.nan)
+        mean = np.nansum(returns, axis=0) / np.maximum(count, 1)
+        self.mean_ = np.where(known, _shrunk(returns) if self.kind == "shrunk" else mean, np.nan)
         self.assets_ = panel.assets
         self.trained_assets_ = tuple(a for a, ok in zip(panel.assets, known) if ok)
         self.shocks_ = Shocks.from_history(panel, self.volatility)
@@ -69,7 +72,7 @@ class NaiveForecaster(BaseEstimator):
         out = np.where(np.isfinite(close), 0.0, np.nan)
         if self.kind == "last":
             out = returns
-        elif self.kind == "mean":
+        elif self.kind != "zero":
             out = out + self.mean_[self._columns(panel.assets)]
         return pd.DataFrame(out, index=panel.times[rows], columns=list(panel.assets))
 
@@ -102,3 +105,9 @@ class NaiveForecaster(BaseEstimator):
         return Forecast(
             view.as_of, view.assets, mean, samples, knowledge_until=self.knowledge_until_, model=type(self).__name__
         )
+
+
+def _shrunk(returns: np.ndarray) -> np.ndarray:
+    """Shrunk means, (asset,); a missing return counts as the mean of the others that day."""
+    rows = returns[np.isfinite(returns).any(axis=1)]
+    return expected_drift(np.where(np.isfinite(rows), rows, np.nanmean(rows, axis=1, keepdims=True)))

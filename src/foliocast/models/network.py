@@ -238,9 +238,8 @@ class NetworkForecaster(WindowForecaster, Saveable):
         for number, (name, part) in enumerate(self.parts_.items()):
             assert isinstance(part.predictor, NetworkPredictor)
             tensors |= {f"{number}/net/{k}": v for k, v in part.predictor.module.state_dict().items()}
-            tensors[f"{number}/shocks/returns"] = torch.from_numpy(part.shocks.returns.copy())
-            tensors[f"{number}/shocks/volume"] = torch.from_numpy(part.shocks.volume.copy())
-            tensors[f"{number}/shocks/ranges"] = torch.from_numpy(part.shocks.ranges.copy())
+            kept = part.shocks.tables().items()
+            tensors |= {f"{number}/shocks/{what}": torch.from_numpy(values.copy()) for what, values in kept}
             scalings[name] = part.scaling.to_dict() | {"assets": list(part.shocks.assets), "filter": part.shocks.kind}
         params = {k: list(v) if isinstance(v, tuple) else v for k, v in self.get_params(deep=False).items()}
         card = ModelCard(
@@ -263,8 +262,9 @@ class NetworkForecaster(WindowForecaster, Saveable):
             module = model._network(len(card.features))
             prefix = f"{number}/net/"
             module.load_state_dict({k[len(prefix) :]: v for k, v in tensors.items() if k.startswith(prefix)})
-            past = {what: tensors[f"{number}/shocks/{what}"].numpy() for what in ("returns", "volume", "ranges")}
-            shocks = Shocks(tuple(state["assets"]), **past, kind=state["filter"])
+            prefix = f"{number}/shocks/"
+            past = {key[len(prefix) :]: value.numpy() for key, value in tensors.items() if key.startswith(prefix)}
+            shocks = Shocks.from_tables(state["assets"], past, state["filter"])
             parts[name] = Part(NetworkPredictor(module, head_of(model.head)), Scaling.from_dict(state), shocks)
         model.parts_ = parts
         model.feature_set_ = FeatureSet(card.features)

@@ -3,14 +3,17 @@
 ``return[h] = mean(features[h]) + sigma[h] * shock[h]``: sigma follows a volatility filter along the path, shocks are
 rows of the past (all assets of one day together, with that day's volume), standardised by the same filter. The pooled
 filters ("har", "blend") know all assets and, where the history has opens, highs and lows, the ranges of its bars.
-Barone-Adesi, Giannopoulos & Vosper (1999), with a learnt mean in place of a constant.
+"departures" is the blend times what clues to the scale, pooled over assets, say about the next bars
+(`foliocast.models.diffusion.departures`). Barone-Adesi, Giannopoulos & Vosper (1999), with a learnt mean in place of a
+constant.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, fields
 from functools import cached_property
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 import pandas as pd
@@ -20,22 +23,125 @@ from foliocast.core.panel import PRICE_FIELDS, Panel
 from foliocast.features.transforms import REGISTRY, FeatureSet, log_returns
 from foliocast.stats.volatility import LARGEST, State, VolatilityFilter, bar_variance
 
+if TYPE_CHECKING:
+    from foliocast.models.diffusion.departures import ScaleHead, Universe
+
 KEPT = 2520  # training rows kept for shocks: ten years of days
 ENOUGH = 250  # an asset with fewer returns borrows an EWMA and the pool's shocks
 LOWEST = -0.95  # no simulated bar loses more
 VOLUME_WINDOW = 30
-POOLED = ("har", "blend")
+POOLED = ("har", "blend", "departures")
+DEPARTURE = 0.5  # share of the learnt departures that is believed: more was no better over seven bars
+FOR_DEPARTURES = 1040  # training rows below which none are learnt: four years
 
 Step = Callable[[np.ndarray, np.ndarray], np.ndarray]
 Draw = Callable[[np.ndarray, np.ndarray, np.ndarray], np.ndarray]
 
 
 @dataclass(frozen=True)
+class Record:
+    """What a filter and its departures read of past bars, (time, asset) each, NaN where missing.
+
+    Attributes
+    ----------
+    returns : ndarray
+        Log returns.
+    ranges : ndarray
+        Variance of each bar (`foliocast.stats.volatility.bar_variance`); all NaN without opens, highs and lows.
+    gaps : ndarray
+        Log of the open over the close before.
+    traded : ndarray
+        Volume.
+    """
+
+    returns: np.ndarray
+    ranges: np.ndarray
+    gaps: np.ndarray
+    traded: np.ndarray
+
+    @classmethod
+    def of(cls, panel: Panel) -> Self:
+        """Of a panel; a field that it does not have is missing throughout."""
+        nothing = np.full(panel.shape, np.nan)
+        traded = panel.array("volume") if "volume" in panel.fields else nothing
+        if not set(PRICE_FIELDS) <= set(panel.fields):
+            return cls(log_returns(panel), nothing, nothing, traded)
+        prices = {name: panel.array(name) for name in PRICE_FIELDS}
+        previous = np.full(panel.shape, np.nan)
+        previous[1:] = prices["close"][:-1]
+        with np.errstate(invalid="ignore", divide="ignore"):
+            ranges = bar_variance({**prices, "previous": previous})
+            gaps = np.log(prices["open"] / previous)
+        assert ranges is not None
+        return cls(log_returns(panel), ranges, gaps, traded)
+
+    def tail(self, rows: int) -> Self:
+        """The last rows."""
+        return type(self)(self.returns[-rows:], self.ranges[-rows:], self.gaps[-rows:], self.traded[-rows:])
+
+    def complete(self, columns: np.ndarray) -> tuple[Self, np.ndarray]:
+        """Some assets, on the rows where all of them have a return; which rows these are."""
+        rows = np.flatnonzero(np.isfinite(self.returns[:, columns]).all(axis=1))
+        place = np.ix_(rows, columns)
+        return type(self)(self.returns[place], self.ranges[place], self.gaps[place], self.traded[place]), rows
+
+    @property
+    def usable_ranges(self) -> np.ndarray | None:
+        """Ranges, or None where one is missing: the filter then takes squared returns throughout."""
+        return self.ranges if np.isfinite(self.ranges).all() else None
+
+    def universe(self, fitted: VolatilityFilter) -> Universe:
+        """As the departures read it; the rows must be complete."""
+        from foliocast.models.diffusion.clues import Priced
+        from foliocast.models.diffusion.departures import Universe
+
+        ranges = self.usable_ranges
+        priced = None if ranges is None else Priced(ranges, self.gaps, self.traded)
+        return Universe(self.returns, priced, fitted)
+
+
+@dataclass(frozen=True)
 class Group:
-    """Assets that share a fitted volatility filter."""
+    """Assets that share a fitted volatility filter, and departures of the scale from it if any were learnt."""
 
     assets: tuple[str, ...]
     filter: VolatilityFilter
+    head: ScaleHead | None = None
+
+    @classmethod
+    def fit(cls, assets: tuple[str, ...], kind: str, past: Record) -> Self:
+        """From complete rows of training."""
+        departs = kind == "departures"
+        fitted = VolatilityFilter("blend" if departs else kind).fit(past.returns, past.usable_ranges)
+        if not departs or len(past.returns) < FOR_DEPARTURES:
+            return cls(assets, fitted)
+        from foliocast.models.diffusion.departures import fit_departures
+
+        head = fit_departures([past.universe(fitted)])
+        head.share *= DEPARTURE
+        return cls(assets, fitted, head)
+
+    def scale(self, past: Record) -> np.ndarray:
+        """Volatility of each bar as it was forecast, (time, asset)."""
+        sigma = self.filter.scale(past.returns, past.usable_ranges)
+        if self.head is None:
+            return sigma
+        from foliocast.models.diffusion.departures import past_factors
+
+        return sigma * past_factors(self.head, past.universe(self.filter))
+
+    def ahead(self, past: Record) -> np.ndarray | None:
+        """Factors on the filter's volatility of the next bars, (bar, asset)."""
+        if self.head is None:
+            return None
+        from foliocast.models.diffusion.departures import next_factors
+
+        return next_factors(self.head, past.universe(self.filter))
+
+    def select(self, assets: Sequence[str]) -> Self:
+        """Some of its assets, in this order: what is fitted asset by asset is picked out."""
+        places = [self.assets.index(asset) for asset in assets]
+        return type(self)(tuple(assets), self.filter.select(places), self.head)
 
 
 @dataclass(frozen=True)
@@ -45,29 +151,37 @@ class Shocks:
     Parameters
     ----------
     assets : tuple of str
-    returns : ndarray, shape (time, asset)
-        Log returns of training rows, NaN where missing.
+    record : Record
+        Training rows.
     volume : ndarray, shape (time, asset)
         ``volume_z`` of the same rows; all NaN without volume.
-    ranges : ndarray, shape (time, asset)
-        Variance of each bar (`foliocast.stats.volatility.bar_variance`); all NaN without opens, highs and lows.
     kind : str
-        Volatility filter: "blend", "har", "gjr", "garch" or "ewma".
+        Volatility filter: "blend", "har", "departures", "gjr", "garch" or "ewma".
     """
 
     assets: tuple[str, ...]
-    returns: np.ndarray
+    record: Record
     volume: np.ndarray
-    ranges: np.ndarray
     kind: str = "blend"
 
     @classmethod
     def from_history(cls, panel: Panel, kind: str) -> Shocks:
         """From the rows a model is fitted on."""
-        returns = log_returns(panel)[-KEPT:]
+        record = Record.of(panel).tail(KEPT)
         known = "volume" in panel.fields
-        volume = REGISTRY["volume_z"].compute(panel)[-KEPT:] if known else np.full_like(returns, np.nan)
-        return cls(panel.assets, returns, volume, _ranges(panel)[-KEPT:], kind)
+        volume = REGISTRY["volume_z"].compute(panel)[-KEPT:] if known else np.full_like(record.returns, np.nan)
+        return cls(panel.assets, record, volume, kind)
+
+    def tables(self) -> dict[str, np.ndarray]:
+        """What a saved model keeps of it."""
+        return {**vars(self.record), "volume": self.volume}
+
+    @classmethod
+    def from_tables(cls, assets: Sequence[str], tables: Mapping[str, np.ndarray], kind: str) -> Shocks:
+        """The same again; what an older model did not keep is missing."""
+        nothing = np.full_like(tables["returns"], np.nan)
+        record = Record(*(tables.get(field.name, nothing) for field in fields(Record)))
+        return cls(tuple(assets), record, tables["volume"], kind)
 
     @cached_property
     def groups(self) -> tuple[Group, ...]:
@@ -76,18 +190,16 @@ class Shocks:
         A pooled kind serves the assets that were quoted on all but the first day; the others, and those with too few
         returns, have filters of their own.
         """
-        known = np.isfinite(self.returns)
+        known = np.isfinite(self.record.returns)
         pooled = known[1:].all(axis=0) & (len(known) > ENOUGH) & (self.kind in POOLED)
         out = []
         if pooled.any():
-            rows = known[:, pooled].all(axis=1)
-            x, ranges = self.returns[np.ix_(rows, pooled)], self.ranges[np.ix_(rows, pooled)]
-            fitted = VolatilityFilter(self.kind).fit(x, _or_none(ranges))
-            out.append(Group(tuple(np.array(self.assets)[pooled]), fitted))
+            past, _ = self.record.complete(np.flatnonzero(pooled))
+            out.append(Group.fit(tuple(np.array(self.assets)[pooled]), self.kind, past))
         for column in np.flatnonzero(~pooled & (known.sum(axis=0) > VOLUME_WINDOW)):
-            x = self.returns[known[:, column], column][:, None]
-            kind = "ewma" if len(x) < ENOUGH else "gjr" if self.kind in POOLED else self.kind
-            out.append(Group((self.assets[column],), VolatilityFilter(kind).fit(x)))
+            past, rows = self.record.complete(np.array([column]))
+            kind = "ewma" if len(rows) < ENOUGH else "gjr" if self.kind in POOLED else self.kind
+            out.append(Group.fit((self.assets[column],), kind, past))
         return tuple(out)
 
     @cached_property
@@ -96,42 +208,24 @@ class Shocks:
 
         Gaps hold draws from the pool; days on which no asset has a value are left out.
         """
-        out = np.full(self.returns.shape, np.nan)
+        returns = self.record.returns
+        out = np.full(returns.shape, np.nan)
         for group in self.groups:
             columns = np.array([self.assets.index(asset) for asset in group.assets])
-            rows = np.flatnonzero(np.isfinite(self.returns[:, columns]).all(axis=1))
-            x, ranges = self.returns[np.ix_(rows, columns)], self.ranges[np.ix_(rows, columns)]
-            z = x / group.filter.scale(x, _or_none(ranges))
+            past, rows = self.record.complete(columns)
+            z = past.returns / group.scale(past)
             z[np.abs(z) > LARGEST] = np.nan
             out[np.ix_(rows, columns)] = z - np.nanmean(z, axis=0)
         use = np.isfinite(out).any(axis=1)
         if not use.any():
             use[:] = True
-        volume = np.where(np.isfinite(self.returns), self.volume, np.nan)
+        volume = np.where(np.isfinite(returns), self.volume, np.nan)
         return _fill_from_pool(out[use]), _fill_from_pool(volume[use])
 
     def columns(self, names: Sequence[str]) -> np.ndarray:
         """Which column serves each name; an unknown asset takes one of the others', in turn."""
         known = {asset: column for column, asset in enumerate(self.assets)}
         return np.array([known.get(name, number % len(self.assets)) for number, name in enumerate(names)])
-
-
-def _ranges(panel: Panel) -> np.ndarray:
-    """Variance of each bar from its range, (time, asset); all NaN where the panel has closes alone."""
-    if not set(PRICE_FIELDS) <= set(panel.fields):
-        return np.full(panel.shape, np.nan)
-    prices = {name: panel.array(name) for name in PRICE_FIELDS}
-    previous = np.full(panel.shape, np.nan)
-    previous[1:] = prices["close"][:-1]
-    with np.errstate(invalid="ignore", divide="ignore"):
-        out = bar_variance({**prices, "previous": previous})
-    assert out is not None
-    return out
-
-
-def _or_none(ranges: np.ndarray) -> np.ndarray | None:
-    """Ranges, or None where one is missing: the filter then takes squared returns throughout."""
-    return ranges if np.isfinite(ranges).all() else None
 
 
 def _fill_from_pool(table: np.ndarray) -> np.ndarray:
@@ -260,6 +354,8 @@ class _Sigma:
     columns: np.ndarray
     filter: VolatilityFilter
     state: State
+    departure: np.ndarray | None = None
+    bar: int = 0
 
     @classmethod
     def start(cls, shocks: Sequence[Shocks], panel: Panel, n_paths: int) -> list[_Sigma]:
@@ -268,45 +364,37 @@ class _Sigma:
         A pooled filter is run over the assets it knows that are quoted throughout; an asset left over has an
         exponentially weighted one.
         """
-        tail = panel.rows(max(0, len(panel) - KEPT), len(panel))
-        returns, ranges = log_returns(tail), _ranges(tail)
+        record = Record.of(panel.rows(max(0, len(panel) - KEPT), len(panel)))
         out, left = [], dict(enumerate(panel.assets))
         for source in {id(s): s for s in shocks}.values():
             for group in source.groups:
                 columns = [c for c, a in left.items() if a in group.assets and shocks[c] is source]
-                whole = np.isfinite(returns[1:, columns]).all(axis=0)
+                whole = np.isfinite(record.returns[1:, columns]).all(axis=0)
                 if len(group.assets) > 1:
-                    columns = [c for c, ok in zip(columns, whole) if ok and len(returns) > ENOUGH]
+                    columns = [c for c, ok in zip(columns, whole) if ok and len(record.returns) > ENOUGH]
                 if columns:
-                    fitted = _restricted(group, [panel.assets[c] for c in columns])
-                    out.append(cls._run(fitted, columns, returns, ranges, n_paths))
+                    out.append(cls._run(group.select([panel.assets[c] for c in columns]), columns, record, n_paths))
                     left = {c: a for c, a in left.items() if c not in columns}
-        out += [cls._run(VolatilityFilter("ewma"), [c], returns, ranges, n_paths) for c in left]
-        return out
+        return out + [cls._run(None, [c], record, n_paths) for c in left]
 
     @classmethod
-    def _run(
-        cls, fitted: VolatilityFilter, columns: list[int], returns: np.ndarray, ranges: np.ndarray, n_paths: int
-    ) -> _Sigma:
-        rows = np.isfinite(returns[:, columns]).all(axis=1)
-        x = returns[np.ix_(rows, columns)]
-        fitted = fitted if fitted.level_ is not None else fitted.fit(x)
-        state = fitted.state(x, _or_none(ranges[np.ix_(rows, columns)]))
-        return cls(np.array(columns), fitted, fitted.spread(state, n_paths))
+    def _run(cls, group: Group | None, columns: list[int], record: Record, n_paths: int) -> _Sigma:
+        past, _ = record.complete(np.array(columns))
+        group = Group.fit(("",), "ewma", past) if group is None else group
+        state = group.filter.state(past.returns, past.usable_ranges)
+        return cls(np.array(columns), group.filter, group.filter.spread(state, n_paths), group.ahead(past))
 
     def sigma(self) -> np.ndarray:
         """Volatility of the next bar, (path, own asset)."""
-        return self.filter.sigma(self.state)
+        sigma = self.filter.sigma(self.state)
+        if self.departure is None:
+            return sigma
+        return sigma * self.departure[min(self.bar, len(self.departure) - 1)]
 
     def step(self, moved: np.ndarray) -> None:
         """One bar of log returns (path, asset) later."""
         self.state = self.filter.step(self.state, moved[:, self.columns])
-
-
-def _restricted(group: Group, assets: list[str]) -> VolatilityFilter:
-    """The filter of some of its assets, in this order: what is fitted asset by asset is picked out."""
-    places = [group.assets.index(asset) for asset in assets]
-    return group.filter.select(places)
+        self.bar += 1
 
 
 @dataclass

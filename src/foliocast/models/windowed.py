@@ -184,8 +184,8 @@ class WindowForecaster(_Learnt, BaseEstimator):
         Bars that the label looks ahead: the expectation is that of the mean return of the next ``ahead`` bars.
     n_paths : int
         Simulated futures of `forecast`.
-    volatility : {"blend", "har", "gjr", "garch", "ewma"}
-        Filter that gives simulated paths their volatility; the first two pool all assets and use the ranges of bars.
+    volatility : {"blend", "har", "departures", "gjr", "garch", "ewma"}
+        Filter that gives simulated paths their volatility; the first three pool all assets and use the ranges of bars.
     random_state : int
     """
 

@@ -11,7 +11,7 @@ import torch
 
 from foliocast.core.scenario_base import Bars, read_bars
 from foliocast.models.checkpoint import load_model
-from foliocast.models.diffusion.clues import HORIZON, N_CLUES, N_OWN, QUARTERS, clues
+from foliocast.models.diffusion.clues import HORIZON, N_CLUES, N_OWN, QUARTERS, Priced, clues
 from foliocast.models.diffusion.departures import SCALE_TRAINING, ScaleHead, Universe, adapted, fit_departures
 from foliocast.models.diffusion.generator import TRAINING, DiffusionScenarios
 from foliocast.models.diffusion.innovations import innovations, origin
@@ -59,7 +59,7 @@ def standard(bars: Bars, rows: int) -> tuple[np.ndarray, np.ndarray]:
 def test_clues_know_nothing_of_later_bars() -> None:
     bars = priced(reporting(420, 4, 3.0))
     z, sigma = standard(bars, 400)
-    before = clues(z, sigma, bars)
+    before = clues(z, sigma, bars.log_returns, Priced.of(bars))
     assert before.past.shape == (401, 4, N_OWN + 14)
     assert before.ahead(np.array([300]), np.array([5])).shape == (1, 4, N_CLUES)
     changed_z, changed = z.copy(), bars.returns.copy()
@@ -68,7 +68,8 @@ def test_clues_know_nothing_of_later_bars() -> None:
     for v in prices.values():
         v[320:] *= 2.0
     prices["previous"][320] /= 2.0
-    after = clues(changed_z, sigma, Bars(changed, bars.times, bars.assets, prices))
+    later = Bars(changed, bars.times, bars.assets, prices)
+    after = clues(changed_z, sigma, later.log_returns, Priced.of(later))
     np.testing.assert_array_equal(before.past[:301], after.past[:301])
     np.testing.assert_array_equal(before.season[: 300 + HORIZON], after.season[: 300 + HORIZON])
     assert not np.array_equal(before.past[301], after.past[301])
@@ -78,7 +79,7 @@ def test_the_season_looks_back_a_quarter() -> None:
     bars = read_bars(reporting(420, 3, 1.0))
     z, sigma = np.zeros((400, 3)), np.full((401, 3), 0.01)
     z[350, 1] = -4.0
-    known = clues(z, sigma, bars)
+    known = clues(z, sigma, bars.log_returns, Priced.of(bars))
     exact = QUARTERS.index((63, 63))
     assert known.season[350 + 63, 1, exact] == 4.0
     assert known.season[:, 1, exact].sum() == 4.0
@@ -101,24 +102,24 @@ def test_departures_find_the_reports_and_stay_silent_without() -> None:
     heads = []
     for bars in (wild, calm):
         volatility = VolatilityFilter("ewma", 60.0).fit(bars.log_returns)
-        heads.append((fit_departures([Universe(bars, volatility)], 0, QUICK), volatility))
+        heads.append((fit_departures([Universe.of(bars, volatility)], 0, QUICK), volatility))
     head, volatility = heads[0]
     assert float(head.share) > 0
     z, sigma, state = innovations(volatility, wild)
-    known = clues(z, np.vstack([sigma, volatility.sigma(state)]), wild)
+    known = clues(z, np.vstack([sigma, volatility.sigma(state)]), wild.log_returns)
     factor = np.exp(head.of_history(known))[300:]
     loud = np.abs(z[300:]) > np.quantile(np.abs(z[300:]), 0.99)
     assert factor[loud].mean() > 1.15 * factor[~loud].mean()
     quiet, filter_ = heads[1]
     z, sigma, state = innovations(filter_, calm)
-    known = clues(z, np.vstack([sigma, filter_.sigma(state)]), calm)
+    known = clues(z, np.vstack([sigma, filter_.sigma(state)]), calm.log_returns)
     assert quiet.of_history(known).std() < 0.5 * np.log(factor).std()
 
 
 def test_a_head_is_adapted_to_assets_it_does_not_suit() -> None:
     wild, calm = (read_bars(reporting(1600, 8, jump)) for jump in (6.0, 1.0))
     volatility = VolatilityFilter("ewma", 60.0).fit(wild.log_returns)
-    head = fit_departures([Universe(wild, volatility)], 0, QUICK)
+    head = fit_departures([Universe.of(wild, volatility)], 0, QUICK)
     kept, dropped = adapted(head, volatility, wild), adapted(head, volatility, calm)
     assert float(dropped.share) < float(kept.share)
     assert float(head.offset.abs().sum()) == 0.0

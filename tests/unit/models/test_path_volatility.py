@@ -38,7 +38,7 @@ def test_ranges_are_used_where_there_are_any(market: Panel) -> None:
     closes = Panel({"close": market.array("close")}, market.times, market.assets)
     wide, plain = (NaiveForecaster(n_paths=4000).fit(p).forecast(p.asof(p.times[-1])) for p in (market, closes))
     assert not np.allclose(wide.samples.std(axis=0), plain.samples.std(axis=0), rtol=0.01)
-    assert np.isnan(Shocks.from_history(closes, "blend").ranges).all()
+    assert np.isnan(Shocks.from_history(closes, "blend").record.ranges).all()
 
 
 def test_some_assets_of_a_pool_are_forecast_as_they_are_with_all(market: Panel) -> None:
@@ -84,3 +84,60 @@ def test_a_quote_that_stood_still_does_not_explode_the_paths(market: Panel) -> N
     spread = model.forecast(stuck.asof(stuck.times[-1]), 5).samples.std(axis=0)
     usual = NaiveForecaster(n_paths=2000).fit(stuck.rows(100, N)).forecast(stuck.asof(stuck.times[-1]), 5)
     assert (spread[:, 0] < 3 * usual.samples.std(axis=0)[:, 0]).all()
+
+
+def test_means_are_shrunk_by_as_much_as_the_years_cannot_tell(market: Panel) -> None:
+    """Between assets that differ by luck alone nothing is left; what differs clearly stays apart."""
+    many = make_panel(N, 20, seed=3)
+    shrunk, own = (NaiveForecaster(kind).fit(many).mean_ for kind in ("shrunk", "mean"))
+    assert np.ptp(shrunk) < 0.6 * np.ptp(own)
+    close = market.array("close") * np.exp(0.02 * np.outer(np.arange(N), [-1.0, 0.0, 0.0, 1.0]))
+    close[:50, 1] = np.nan
+    apart = NaiveForecaster("shrunk").fit(Panel({"close": close}, market.times, market.assets)).mean_
+    assert apart[3] - apart[0] > 0.03
+
+
+@pytest.fixture(scope="module")
+def noisy() -> Panel:
+    """A long market whose loud days say nothing to a GARCH: every 63rd bar of each asset is five times as wide."""
+    panel = make_panel(1500, 8, seed=4)
+    x = np.random.default_rng(5).normal(0.0, 0.01, (1499, 8))
+    for column in range(x.shape[1]):
+        x[5 * column + 4 :: 63, column] *= 5.0
+    close = 50.0 * np.exp(np.vstack([np.zeros((1, x.shape[1])), np.cumsum(x, axis=0)]))
+    return Panel({"close": close}, panel.times, panel.assets)
+
+
+@pytest.fixture(scope="module")
+def departing(noisy: Panel) -> NaiveForecaster:
+    return NaiveForecaster("shrunk", n_paths=4000, volatility="departures").fit(noisy.rows(0, 1300))
+
+
+END = 5 + 63 * 22  # the wide bars of the first asset fall on rows 5 + 63 k
+
+
+def test_departures_widen_the_bar_that_a_season_announces(noisy: Panel, departing: NaiveForecaster) -> None:
+    """From the evening before, the first bar is wide and the next are not; a plain blend knows nothing of it."""
+    view = noisy.rows(0, END).asof(noisy.times[END - 1])
+    plain = NaiveForecaster("shrunk", n_paths=4000).fit(noisy.rows(0, 1300))
+    wide, usual = (model.forecast(view, 3).samples.std(axis=0)[:, 0] for model in (departing, plain))
+    ratio = wide / usual
+    assert ratio[0] > 1.15 * max(ratio[1], ratio[2])
+
+
+def test_departures_know_nothing_of_later_bars(noisy: Panel, departing: NaiveForecaster) -> None:
+    close = noisy.array("close").copy()
+    close[1300:] *= np.linspace(1.0, 9.0, len(close) - 1300)[:, None]
+    other = Panel({"close": close}, noisy.times, noisy.assets)
+    again = NaiveForecaster("shrunk", n_paths=4000, volatility="departures").fit(other.rows(0, 1300))
+    now = noisy.times[1299]
+    np.testing.assert_array_equal(
+        departing.forecast(noisy.asof(now), 3).samples, again.forecast(other.asof(now), 3).samples
+    )
+
+
+def test_departures_need_years(market: Panel) -> None:
+    short, plain = (NaiveForecaster(volatility=kind).fit(market) for kind in ("departures", "blend"))
+    view = market.asof(market.times[-1])
+    np.testing.assert_array_equal(short.forecast(view, 3).samples, plain.forecast(view, 3).samples)
+    assert short.shocks_.groups[0].head is None

@@ -8,6 +8,7 @@ day of the last reports says something about the day of the next.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Self
 
 import numpy as np
 
@@ -21,6 +22,37 @@ YEARS = ((187, 191), (245, 249), (250, 251), (252, 252), (253, 254), (255, 258))
 EXACT = (62, 63, 64, 252)  # lags at which volume and gap are looked at
 SLOW = 500.0
 MARKET_MEMORY = 120.0  # half-life of the betas
+
+
+@dataclass(frozen=True)
+class Priced:
+    """What prices and volume say of each bar beyond its return, (time, asset) each.
+
+    Attributes
+    ----------
+    variance : ndarray
+        Of the bar, overnight gap and range together (`foliocast.stats.volatility.bar_variance`).
+    gap : ndarray
+        Log of the open over the close before; NaN counts as none.
+    volume : ndarray, optional
+    """
+
+    variance: np.ndarray
+    gap: np.ndarray
+    volume: np.ndarray | None = None
+
+    @classmethod
+    def of(cls, bars: Bars) -> Self | None:
+        """Of a history; None where it has closes alone."""
+        variance = bar_variance(bars.prices)
+        if variance is None or bars.prices is None:
+            return None
+        gap = np.log(bars.prices["open"] / bars.prices["previous"])
+        return cls(variance, gap, bars.prices.get("volume"))
+
+    def tail(self, rows: int) -> Priced:
+        """The last rows."""
+        return Priced(self.variance[-rows:], self.gap[-rows:], None if self.volume is None else self.volume[-rows:])
 
 
 @dataclass(frozen=True)
@@ -59,7 +91,7 @@ N_OWN, N_PRICED = 19, 14
 N_CLUES = N_OWN + N_PRICED + len(QUARTERS + YEARS) + 2 * len(EXACT) + 2
 
 
-def clues(z: np.ndarray, sigma: np.ndarray, bars: Bars) -> Clues:
+def clues(z: np.ndarray, sigma: np.ndarray, returns: np.ndarray, priced: Priced | None = None) -> Clues:
     """Clues from surprises and what is known of the bars.
 
     Parameters
@@ -68,23 +100,24 @@ def clues(z: np.ndarray, sigma: np.ndarray, bars: Bars) -> Clues:
         Log returns over their volatility forecast.
     sigma : ndarray (time + 1, asset)
         The forecasts, with that of the next bar.
-    bars : Bars
-        Whose last ``time`` rows are meant.
+    returns : ndarray (time or more, asset)
+        Log returns, of which the last ``time`` rows are meant.
+    priced : Priced, optional
+        As many rows as ``returns``.
     """
     n = len(z)
-    bars = bars.tail(n)
+    x = returns[-n:]
     size = np.minimum(np.abs(z), LARGEST)
-    past = [*_own(z, size), *_levels(sigma, bars.log_returns), *_alone(z, bars.log_returns, sigma[:n])]
+    past = [*_own(z, size), *_levels(sigma, x), *_alone(z, x, sigma[:n])]
     season = [_looked_back(size, low, high) for low, high in QUARTERS + YEARS]
-    priced = bars.prices is not None
-    if priced:
-        gap, activity, now = _priced(sigma[:n], bars)
+    if priced is not None:
+        gap, activity, now = _priced(sigma[:n], priced.tail(n))
         past += now
         season += [_looked_back(v, lag, lag) for v in (activity, gap) for lag in EXACT]
     else:
         past += [np.zeros((n + 1, z.shape[1]))] * N_PRICED
         season += [np.zeros((n + HORIZON, z.shape[1]))] * (2 * len(EXACT))
-    return Clues(_stack(past), _stack(season), priced)
+    return Clues(_stack(past), _stack(season), priced is not None)
 
 
 def _stack(columns: list[np.ndarray]) -> np.ndarray:
@@ -132,16 +165,12 @@ def _alone(z: np.ndarray, x: np.ndarray, sigma: np.ndarray) -> list[np.ndarray]:
     return [_mean(own, h) for h in (1.0, 5.0, 21.0, 63.0)]
 
 
-def _priced(sigma: np.ndarray, bars: Bars) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
+def _priced(sigma: np.ndarray, priced: Priced) -> tuple[np.ndarray, np.ndarray, list[np.ndarray]]:
     """Overnight gap and unusual volume of each bar, and the clues of the past from ranges, gaps and volume."""
-    prices = bars.prices
-    assert prices is not None
-    variance = bar_variance(prices)
-    assert variance is not None
-    reach = np.minimum(np.sqrt(variance) / sigma, 5.0)
-    gap = np.minimum(np.abs(np.log(prices["open"] / prices["previous"])) / sigma, 5.0)
+    reach = np.minimum(np.sqrt(priced.variance) / sigma, 5.0)
+    gap = np.minimum(np.abs(priced.gap) / sigma, 5.0)
     gap = np.where(np.isfinite(gap), gap, 0.0)
-    activity = _activity(prices.get("volume"), sigma.shape)
+    activity = _activity(priced.volume, sigma.shape)
     crowd = np.broadcast_to(activity.mean(axis=1, keepdims=True), activity.shape)
     return (
         gap,

@@ -10,6 +10,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -17,8 +18,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from foliocast.core.scenario_base import Bars
-from foliocast.models.diffusion.clues import HORIZON, N_CLUES, N_OWN, N_PRICED, QUARTERS, YEARS, Clues, clues
-from foliocast.models.diffusion.innovations import own_scale, variance_proxy
+from foliocast.models.diffusion.clues import HORIZON, N_CLUES, N_OWN, N_PRICED, QUARTERS, YEARS, Clues, Priced, clues
+from foliocast.models.diffusion.innovations import own_scale
 from foliocast.models.diffusion.layers import zero
 from foliocast.models.training import TrainingSpec, train
 from foliocast.stats.volatility import VolatilityFilter
@@ -80,10 +81,31 @@ class ScaleHead(nn.Module):
 
 @dataclass(frozen=True)
 class Universe:
-    """A history with the filter to depart from."""
+    """A history, log returns (time, asset) and what prices say of its bars, with the filter to depart from."""
 
-    bars: Bars
+    returns: np.ndarray
+    priced: Priced | None
     volatility: VolatilityFilter
+
+    @classmethod
+    def of(cls, bars: Bars, volatility: VolatilityFilter) -> Self:
+        """Of a history with its prices, if it has any."""
+        return cls(bars.log_returns, Priced.of(bars), volatility)
+
+    @property
+    def ranges(self) -> np.ndarray | None:
+        """Variance of each bar, for the filter."""
+        return None if self.priced is None else self.priced.variance
+
+    def standardised(self) -> tuple[np.ndarray, np.ndarray, Any, int]:
+        """z and sigma from the first row that the filter knows, its state after the last, and that row's number."""
+        sigma, state = self.volatility.filter(self.returns, self.ranges)
+        first = int(np.isfinite(sigma).all(axis=1).argmax())
+        return self.returns[first:] / sigma[first:], sigma[first:], state, first
+
+    def clues(self, z: np.ndarray, sigma: np.ndarray, state: Any) -> Clues:
+        """Clues to the last rows, from their standardised returns and sigma."""
+        return clues(z, np.vstack([sigma, self.volatility.sigma(state)]), self.returns, self.priced)
 
 
 @dataclass(frozen=True)
@@ -113,21 +135,16 @@ class ScaleSamples:
 
         ``when`` is the place of the bar in the history, from 0 to 1.
         """
-        bars, volatility = universe.bars, universe.volatility
-        ranges = variance_proxy(bars)
-        sigma, state = volatility.filter(bars.log_returns, ranges)
-        first = int(np.isfinite(sigma).all(axis=1).argmax())
-        x, sigma = bars.log_returns[first:], sigma[first:]
-        z = x / sigma
-        scale = own_scale(z)
-        known = clues(z / scale, np.vstack([sigma, volatility.sigma(state)]), bars)
+        z, sigma, state, first = universe.standardised()
+        x, scale = universe.returns[first:], own_scale(z)
+        known = universe.clues(z / scale, sigma, state)
         n, n_assets = z.shape
         rows = np.arange(WARM_UP, n)
         rows = rows[:: max(1, len(rows) * n_assets // most)]
         near = cls._examples(known, rows, np.ones_like(rows), z[rows] / scale)
         origins = np.arange(WARM_UP, n - HORIZON, EVERY)
         origins = origins[:: max(1, len(origins) * n_assets * STEPS_PER_ORIGIN // most)]
-        expected = _expected(volatility, bars, origins + first, np.clip(z, -10, 10), rng)
+        expected = _expected(universe, origins + first, np.clip(z, -10, 10), rng)
         steps = np.stack([rng.permutation(np.arange(2, HORIZON + 1))[:STEPS_PER_ORIGIN] for _ in origins])
         which, far = np.repeat(np.arange(len(origins)), STEPS_PER_ORIGIN), steps.ravel()
         came = x[origins[which] + far - 1] / (expected[which, far - 1] * scale)
@@ -144,11 +161,10 @@ class ScaleSamples:
         )
 
 
-def _expected(
-    volatility: VolatilityFilter, bars: Bars, rows: np.ndarray, bank: np.ndarray, rng: np.random.Generator
-) -> np.ndarray:
+def _expected(universe: Universe, rows: np.ndarray, bank: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Geometric mean of the volatility 1 to HORIZON bars after each row, on paths of past surprises."""
-    start = volatility.states(bars.log_returns, variance_proxy(bars), rows)
+    volatility = universe.volatility
+    start = volatility.states(universe.returns, universe.ranges, rows)
     total = np.zeros((len(rows), HORIZON, bank.shape[1]))
     for _ in range(PATHS):
         state = start
@@ -184,11 +200,10 @@ def adapted(head: ScaleHead, volatility: VolatilityFilter, bars: Bars) -> ScaleH
     Assets of another kind (coins, for a head of stocks) live elsewhere in the space of clues; what the head says of
     all of them all the time is then no news but a bias.
     """
-    sigma, state = volatility.filter(bars.log_returns, variance_proxy(bars))
-    first = int(np.isfinite(sigma).all(axis=1).argmax())
-    z = bars.log_returns[first:] / sigma[first:]
+    universe = Universe.of(bars, volatility)
+    z, sigma, state, _ = universe.standardised()
     z = np.clip(z / own_scale(z), -15, 15)
-    known = clues(z, np.vstack([sigma[first:], volatility.sigma(state)]), bars)
+    known = universe.clues(z, sigma, state)
     out = copy.deepcopy(head)
     full = head.of_history(known)
     late = slice(min(WARM_UP, len(z) // 2), None)
@@ -208,12 +223,29 @@ def _history_loss(log_scale: np.ndarray, z: np.ndarray) -> float:
     return float(t_loss(torch.from_numpy(log_scale + level), torch.from_numpy(z)))
 
 
+def past_factors(head: ScaleHead, universe: Universe) -> np.ndarray:
+    """Factors on the filter's volatility of every bar of a history, (time, asset).
+
+    One at the first bars, which the filter does not know.
+    """
+    z, sigma, state, first = universe.standardised()
+    out = np.ones_like(universe.returns)
+    out[first:] = np.exp(head.of_history(universe.clues(z / own_scale(z), sigma, state)))
+    return out
+
+
+def next_factors(head: ScaleHead, universe: Universe) -> np.ndarray:
+    """Factors on the filter's volatility of the bars after a history, (HORIZON, asset)."""
+    z, sigma, state, _ = universe.standardised()
+    return np.exp(head.of_future(universe.clues(z / own_scale(z), sigma, state)))
+
+
 def fit_departures(universes: Sequence[Universe], seed: int = 0, spec: TrainingSpec = SCALE_TRAINING) -> ScaleHead:
     """Learn the departures of all universes at once; the share used is what their last rows support."""
     rng = np.random.default_rng(seed)
     most = max(1000, EXAMPLES // len(universes))
     samples = ScaleSamples.joined([ScaleSamples.of(u, most, rng) for u in universes])
-    longest = max(len(u.bars) for u in universes)
+    longest = max(len(u.returns) for u in universes)
     gap = 2.0 * HORIZON / longest
     early, late = samples.where(samples.when < 1 - HELD_OUT - gap), samples.where(samples.when >= 1 - HELD_OUT)
     with torch.random.fork_rng(devices=[]):

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from foliocast.core.scenario_base import Bars
-from foliocast.models.diffusion.clues import Clues, clues
+from foliocast.models.diffusion.clues import Clues, Priced, clues
 from foliocast.stats.correlation import CorrelationFilter
 from foliocast.stats.volatility import CEILING, FLOOR, VolatilityFilter, bar_variance, ewma_before
 
@@ -112,7 +112,7 @@ def _standardise(
     z = log_returns[first:] / sigma
     if head is None:
         return z, sigma, state, None
-    known = clues(z / own_scale(z), np.vstack([sigma, volatility.sigma(state)]), bars)
+    known = clues(z / own_scale(z), np.vstack([sigma, volatility.sigma(state)]), log_returns, Priced.of(bars))
     factor = np.exp(head.of_history(known))
     return z / factor, sigma * factor, state, known
 

@@ -64,4 +64,4 @@ def common_filter(kind: str, bars: Bars, others: Sequence[Bars]) -> tuple[Volati
         for f in filters:
             own = f.parameters_
             f.parameters_ = replace(own, pooled=mean) if isinstance(own, BlendParameters) else mean
-    return filters[0], [Universe(b, f) for b, f in zip(everyone, filters)]
+    return filters[0], [Universe.of(b, f) for b, f in zip(everyone, filters)]

@@ -56,7 +56,7 @@ def common_departures(
     rng, parts = np.random.default_rng(seed), []
     for size in np.geomspace(4, min(60, returns.shape[1] // 3), universes).astype(int):
         part = universe(returns, int(size), bars, rng)
-        parts.append(Universe(part, filter_for(pooled, int(size))))
+        parts.append(Universe.of(part, filter_for(pooled, int(size))))
     return fit_departures(parts, seed)
 
 
