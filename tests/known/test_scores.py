@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from scipy import stats as st
 
+from foliocast.core.errors import DataError
 from foliocast.stats import scoring
 
 
@@ -92,3 +93,17 @@ def test_pinball_is_smallest_at_the_quantile_and_pit_is_uniform() -> None:
     assert st.kstest(u, "uniform").pvalue > 0.01
     assert scoring.coverage(u, 0.9) == pytest.approx(0.9, abs=0.02)
     assert scoring.coverage(scoring.pit(0.5 * rng.standard_normal((200, 5000)), y[:5000]), 0.9) < 0.7
+
+
+def test_the_log_score_is_minus_the_log_density() -> None:
+    draws = st.norm.ppf((np.arange(20_000) + 0.5) / 20_000) * 0.02 + 0.001
+    for y in (-0.03, 0.0, 0.02):
+        assert scoring.log_score(draws, y) == pytest.approx(-st.norm.logpdf(y, 0.001, 0.02), abs=0.02)
+
+
+def test_a_move_beyond_all_draws_has_a_finite_log_score_that_grows_with_its_distance() -> None:
+    draws = np.random.default_rng(0).normal(size=500)
+    near, far = scoring.log_score(draws, 6.0), scoring.log_score(draws, 12.0)
+    assert 0 < near < far < 25
+    with pytest.raises(DataError, match="differ"):
+        scoring.log_score(np.ones(9), 1.0)

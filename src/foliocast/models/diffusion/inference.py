@@ -11,7 +11,7 @@ from sklearn.base import clone
 
 from foliocast.core.errors import DataError
 from foliocast.core.protocols import ScenarioModel
-from foliocast.stats.scoring import crps
+from foliocast.stats.scoring import crps, log_score
 
 if TYPE_CHECKING:
     from plotly.graph_objects import Figure
@@ -46,7 +46,7 @@ def cross_inference(
     Returns
     -------
     DataFrame, a row a day
-        ``actual``, ``mean``, ``low`` and ``high`` (90 % band), ``crps``.
+        ``actual``, ``mean``, ``low`` and ``high`` (90 % band), ``crps``, ``log_score``.
     """
     names = [target, *given]
     missing = [name for name in names if name not in returns.columns]
@@ -68,20 +68,22 @@ def cross_inference(
 
 
 def summary(samples: np.ndarray, actual: float) -> dict[str, float]:
-    """Mean, 90 % band and CRPS of a sample (scenario,) against what came."""
+    """Mean, 90 % band, CRPS and log score of a sample (scenario,) against what came."""
     low, high = np.quantile(samples, [(1 - LEVEL) / 2, (1 + LEVEL) / 2])
     score = float(crps(samples[:, None], np.array([actual]))[0])
-    return {"actual": actual, "mean": float(samples.mean()), "low": float(low), "high": float(high), "crps": score}
+    band = {"actual": actual, "mean": float(samples.mean()), "low": float(low), "high": float(high)}
+    return band | {"crps": score, "log_score": log_score(samples, actual)}
 
 
 def calibration(inferred: pd.DataFrame) -> dict[str, float]:
-    """Slope of the actual on the inferred mean (1 is calibrated), correlation, coverage of the 90 % band, mean CRPS."""
+    """Slope of the actual on the inferred mean (1 is calibrated), correlation, coverage of the 90 % band, scores."""
     mean, actual = inferred["mean"].to_numpy(), inferred["actual"].to_numpy()
     return {
         "slope": float(np.cov(mean, actual)[0, 1] / mean.var(ddof=1)),
         "correlation": float(np.corrcoef(mean, actual)[0, 1]),
         "coverage": float(((actual >= inferred["low"]) & (actual <= inferred["high"])).mean()),
         "crps": float(inferred["crps"].mean()),
+        "log_score": float(inferred["log_score"].mean()),
     }
 
 
