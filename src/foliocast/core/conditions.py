@@ -60,6 +60,13 @@ class Condition:
         total[full] = np.nan  # a full path says it all
         return cls(path, total)
 
+    def pointwise(self) -> Condition:
+        """The same condition with a total over a single bar read as that bar's return."""
+        if len(self.path) != 1:
+            return self
+        given = np.isfinite(self.total)
+        return Condition(np.where(given, self.total, self.path), np.full_like(self.total, np.nan))
+
     @property
     def empty(self) -> bool:
         return not (np.isfinite(self.path).any() or np.isfinite(self.total).any())

@@ -83,17 +83,15 @@ def path_sampler(law: PathLaw, horizon: int, condition: Condition) -> Callable[[
     the nearest of many draws, pulled to the total (`stats.conditioning`); then everything else is drawn given those
     paths, so that volatility and the other assets answer to the shock.
     """
+    condition = condition.pointwise()
     points = np.log1p(condition.path)[None]
     totals = np.flatnonzero(np.isfinite(condition.total))
-    if horizon == 1 and len(totals):
-        points = points.copy()
-        points[0, 0, totals] = np.log1p(condition.total[totals])
     any_point = np.isfinite(points).any()
 
     def draw(n: int, rng: np.random.Generator) -> np.ndarray:
         if condition.empty:
             return np.expm1(simulate_log(law, n, horizon, rng))
-        if horizon == 1 or len(totals) == 0:
+        if len(totals) == 0:
             return np.expm1(simulate_log(law, n, horizon, rng, points))
         rounds = max(2, min(OVERSAMPLE, POOL_WIDTH // len(law.mean)))
         pool = [simulate_log(law, n, horizon, rng, points if any_point else None) for _ in range(rounds)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import dataclasses
 from pathlib import Path
 
@@ -127,6 +128,36 @@ def test_points_paths_and_totals_together(model: DiffusionScenarios, returns: pd
     assert np.array_equal(s.returns[:, 2, 0], np.full(200, 0.03))
     assert np.abs(s.cumulative()[:, 1] - 0.05).max() < 1e-9
     assert np.allclose(s.returns[:, :, 2], 0.001)
+
+
+def test_a_path_longer_than_a_window_is_drawn_window_by_window(
+    model: DiffusionScenarios, returns: pd.DataFrame
+) -> None:
+    rng = np.random.default_rng(3)
+    path = 0.01 * rng.normal(size=45)
+    drawn = model.simulate(returns, 45, 300, given={"A": path}, random_state=1)
+    assert np.array_equal(drawn.returns[:, :, 0], np.tile(path, (300, 1)))
+    first = model.simulate(returns, 20, 300, given={"A": path[:20]}, random_state=1)
+    assert np.array_equal(drawn.returns[:, :20], first.returns)
+    follow = np.array(
+        [np.corrcoef(path[k : k + 15], drawn.returns[:, k : k + 15, 1].mean(axis=0))[0, 1] for k in (0, 15, 30)]
+    )
+    assert follow.min() > 0.8
+
+
+def test_the_level_scales_what_is_drawn_around_the_conditional_mean(
+    model: DiffusionScenarios, returns: pd.DataFrame
+) -> None:
+    halved = copy.copy(model)
+    halved.level_ = model.level_ / 2
+    for given in ({"A": 0.03}, {"A": -0.1}):
+        horizon = 1 if given["A"] > 0 else 4
+        whole, half = (
+            np.log1p(m.simulate(returns, horizon, 2000, given=given, random_state=1).returns[:, 0, 1])
+            for m in (model, halved)
+        )
+        assert half.std() == pytest.approx(whole.std() / 2, rel=0.05)
+        assert half.mean() == pytest.approx(whole.mean(), abs=0.1 * whole.std())
 
 
 def test_guidance_and_samplers_run(model: DiffusionScenarios, returns: pd.DataFrame) -> None:

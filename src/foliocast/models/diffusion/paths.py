@@ -43,7 +43,7 @@ class PathSampler:
     jobs : int
         Threads; the bits do not depend on it.
     level : float
-        Factor on innovations drawn with nothing given (`size_ratio`).
+        Factor on what is drawn around what is expected given the condition (`size_ratio`).
     """
 
     denoiser: Preconditioned
@@ -58,6 +58,7 @@ class PathSampler:
         self, start: Origin, horizon: int, condition: Condition
     ) -> Callable[[int, np.random.Generator], np.ndarray]:
         """``draw(n, rng)`` -> simple returns (n, horizon, asset) that meet the condition."""
+        condition = condition.pointwise()
 
         def run(n: int, rng: np.random.Generator) -> np.ndarray:
             if condition.empty:
@@ -79,7 +80,7 @@ class PathSampler:
         walk = _Walk.begin(start, n)
         for first in range(0, horizon, self.block):
             length = min(self.block, horizon - first)
-            z = self.level * self._innovations(start, walk, Window(length), n, rng)
+            z = self._innovations(start, walk, Window(length), n, rng)
             np.clip(z, -FARTHEST, FARTHEST, out=z)  # nothing farther was learnt from; the recursion would run away
             walk.along(start, z, paths[:, first : first + length])
         return paths
@@ -89,18 +90,33 @@ class PathSampler:
     ) -> tuple[np.ndarray, np.ndarray]:
         """Log returns with the condition met but for what the recursion still shifts, and the volatility of each bar.
 
-        One window, a few passes.
+        A sum over the horizon needs the whole of it in one window; points are met block by block, as the network was
+        trained.
         """
-        seed = int(rng.integers(2**63))
-        paths = np.empty((n, horizon, len(start.slow)))
+        whole = bool(np.isfinite(condition.total).any())
+        size = horizon if whole else self.block
+        paths, sigma = np.empty((2, n, horizon, len(start.slow)))
         walk = _Walk.begin(start, n)
-        sigma = np.broadcast_to(walk.sigma(start)[:, None], (len(walk.sigma(start)), horizon, len(start.slow)))
-        fixed = np.log1p(condition.path)
-        for _ in range(1 if horizon == 1 else PASSES):
-            window = _window(condition, fixed, sigma)
-            z = self._innovations(start, _Walk.begin(start, n), window, n, np.random.default_rng(seed))
-            sigma = _Walk.begin(start, n).along(start, z, paths, fixed)
+        for first in range(0, horizon, size):
+            bars = slice(first, min(first + size, horizon))
+            part = replace(condition, path=condition.path[bars])
+            walk, sigma[:, bars] = self._given_block(start, walk, part, rng, paths[:, bars])
         return paths, sigma
+
+    def _given_block(
+        self, start: Origin, walk: _Walk, condition: Condition, rng: np.random.Generator, out: np.ndarray
+    ) -> tuple[_Walk, np.ndarray]:
+        """Fill ``out`` (n, length, asset); the walk at its end and volatilities, which depend on it: a few passes."""
+        seed = int(rng.integers(2**63))
+        now = walk.sigma(start)
+        sigma = np.broadcast_to(now[:, None], (len(now), *out.shape[1:]))
+        fixed = np.log1p(condition.path)
+        for _ in range(1 if out.shape[1] == 1 else PASSES):
+            window = _window(condition, fixed, sigma)
+            z = self._innovations(start, walk, window, len(out), np.random.default_rng(seed))
+            there = replace(walk)
+            sigma = there.along(start, z, out, fixed)
+        return there, sigma
 
     # ---- innovations
     def _innovations(self, start: Origin, walk: _Walk, window: Window, n: int, rng: np.random.Generator) -> np.ndarray:
@@ -159,6 +175,7 @@ class PathSampler:
         sigmas = noise_levels(self.steps)
         x = context.prior.start(noise, float(sigmas[0]))
         x = sampler_named(self.sampler)(denoiser, x, sigmas, context, generator)
+        x = context.prior.mean + self.level * (x - context.prior.mean)
         return x if back is None else back(x)
 
 
