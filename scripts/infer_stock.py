@@ -3,8 +3,9 @@
     python scripts/infer_stock.py PRICES.parquet --start 2013-01-01 --out runs/inference
 
 Prints one JSON line a model (CRPS in basis points, log score, slope of the actual on the inferred mean, coverage of the
-90 % band, t of the Diebold-Mariano test of the diffusion model against it for both scores) and writes the picture and
-the inferred days. The pretrained model takes part from the end of what it has seen.
+90 % band, t of the Diebold-Mariano test of the diffusion model against it for both scores) and writes the inferred days
+and the picture: the last quarter filled in at once, given the others' paths, and day by day. The pretrained model takes
+part from the end of what it has seen.
 """
 
 from __future__ import annotations
@@ -18,7 +19,13 @@ import numpy as np
 import pandas as pd
 
 import foliocast as fc
-from foliocast.models.diffusion.inference import calibration, cross_inference, inference_figure, summary
+from foliocast.models.diffusion.inference import (
+    calibration,
+    cross_inference,
+    inference_figure,
+    inpainted_path,
+    summary,
+)
 from foliocast.stats.volatility import VolatilityFilter
 
 
@@ -58,6 +65,7 @@ def main() -> None:
     parser.add_argument("--train", type=int, default=1000)
     parser.add_argument("--every", type=int, default=1)
     parser.add_argument("--n", type=int, default=1000, help="scenarios a day")
+    parser.add_argument("--window", type=int, default=63, help="last bars, filled in at once for the picture")
     parser.add_argument("--out", type=Path, default=Path("runs/inference"))
     args = parser.parse_args()
     given = args.given.split(",")
@@ -83,7 +91,9 @@ def main() -> None:
         report({"pretrained": alone} | {name: table.loc[alone.index] for name, table in tables.items()})
     args.out.mkdir(parents=True, exist_ok=True)
     tables["diffusion"].to_csv(args.out / "inference.csv")
-    figure = inference_figure(tables["diffusion"], returns, args.target, given)
+    start = returns.index[-min(args.window, len(returns))]
+    path = inpainted_path(models["diffusion"], returns, args.target, given, start, args.window, args.train, args.n)
+    figure = inference_figure(tables["diffusion"], path, returns, args.target, given)
     figure.write_html(args.out / "inference.html", include_plotlyjs=True)
 
 

@@ -14,7 +14,7 @@ from foliocast.core.protocols import ScenarioModel
 from foliocast.stats.scoring import crps, log_score
 
 if TYPE_CHECKING:
-    from plotly.graph_objects import Figure
+    from plotly.graph_objects import Figure, Scatter
 
 LEVEL = 0.9
 
@@ -87,38 +87,96 @@ def calibration(inferred: pd.DataFrame) -> dict[str, float]:
     }
 
 
-def inference_figure(inferred: pd.DataFrame, returns: pd.DataFrame, target: str, given: Sequence[str]) -> Figure:
-    """The picture: actual path of the target, the path of the inferred means with its band, the stocks given.
+def inpainted_path(
+    model: ScenarioModel,
+    returns: pd.DataFrame,
+    target: str,
+    given: Sequence[str],
+    start: str | pd.Timestamp,
+    horizon: int = 63,
+    train: int = 1500,
+    n_scenarios: int = 500,
+) -> pd.DataFrame:
+    """The target's whole path over a stretch, given the whole paths of the others and the rows before it.
 
-    Paths start at 100; the band is that of each day's return, compounded on the inferred path of the day before.
+    Parameters
+    ----------
+    model : ScenarioModel
+        Unfitted; a clone is fitted on the ``train`` rows before ``start``.
+    start : date
+        First bar that is filled in.
+    horizon : int
+        Bars; fewer where the returns end.
+
+    Returns
+    -------
+    DataFrame, a row a bar
+        Wealth of the target from one: ``actual``, ``mean`` of the draws, ``low`` and ``high`` (90 % band).
     """
-    from plotly.graph_objects import Figure, Scatter
+    frame = returns[[target, *given]].dropna()
+    first = max(train, int(frame.index.searchsorted(pd.Timestamp(start))))
+    past, stretch = frame.iloc[first - train : first], frame.iloc[first : first + horizon]
+    if len(stretch) == 0:
+        raise DataError(f"no bar of {target} and the stocks given from {start} on, after {train} bars to learn from")
+    condition = {name: stretch[name].to_numpy() for name in given}
+    drawn = clone(model).fit(past).simulate(past, len(stretch), n_scenarios, given=condition, random_state=first)
+    wealth = np.cumprod(1.0 + drawn.select([target]).returns[:, :, 0], axis=1)
+    low, high = np.quantile(wealth, [(1 - LEVEL) / 2, (1 + LEVEL) / 2], axis=0)
+    columns = {"actual": (1 + stretch[target]).cumprod(), "mean": wealth.mean(axis=0), "low": low, "high": high}
+    return pd.DataFrame(columns, index=stretch.index)
 
-    def path(values: pd.Series) -> pd.Series:
-        return 100 * (1 + values).cumprod()
 
-    times = inferred.index
-    inferred_path = path(inferred["mean"])
-    before = inferred_path.shift(1, fill_value=100.0)
-    figure = Figure()
-    figure.add_trace(Scatter(x=times, y=before * (1 + inferred["high"]), mode="lines", line_width=0, showlegend=False))
+def inference_figure(
+    inferred: pd.DataFrame, path: pd.DataFrame, returns: pd.DataFrame, target: str, given: Sequence[str]
+) -> Figure:
+    """The picture: a path filled in at once between its neighbours, and the same days one at a time.
+
+    Parameters
+    ----------
+    inferred : DataFrame
+        Of `cross_inference`; its days inside the path are shown.
+    path : DataFrame
+        Of `inpainted_path`.
+    returns : DataFrame (time x asset)
+    """
+    from plotly.graph_objects import Scatter
+    from plotly.subplots import make_subplots
+
+    others = " and ".join(given)
+    titles = (f"{target} filled in, given the paths of {others}", f"Day by day, given what {others} did that day")
+    figure = make_subplots(rows=2, cols=1, row_heights=[0.6, 0.4], vertical_spacing=0.12, subplot_titles=titles)
+    for trace in _band(path, 100.0, "90 % of the paths"):
+        figure.add_trace(trace, row=1, col=1)
+    line = {"color": "#1f77b4", "width": 2}
+    figure.add_trace(Scatter(x=path.index, y=100 * path["mean"], name=f"{target} inferred", line=line), row=1, col=1)
+    line = {"color": "#d62728", "width": 2}
+    figure.add_trace(Scatter(x=path.index, y=100 * path["actual"], name=f"{target} actual", line=line), row=1, col=1)
+    for name, dash in zip(given, ("dot", "dash", "dashdot") * len(given)):
+        wealth = 100 * (1 + returns.loc[path.index, name]).cumprod()
+        line = {"color": "#7f7f7f", "width": 1, "dash": dash}
+        figure.add_trace(Scatter(x=path.index, y=wealth, name=name, line=line), row=1, col=1)
+    days = inferred.loc[path.index[0] : path.index[-1]]
+    for trace in _band(days, 100.0, "90 % of a day"):
+        figure.add_trace(trace, row=2, col=1)
+    dots = {"color": "#d62728", "size": 5}
     figure.add_trace(
-        Scatter(
-            x=times,
-            y=before * (1 + inferred["low"]),
-            mode="lines",
-            line_width=0,
-            fill="tonexty",
-            fillcolor="rgba(31, 119, 180, 0.25)",
-            name="90 % of a day",
-        )
+        Scatter(x=days.index, y=100 * days["actual"], mode="markers", name=f"{target} that day", marker=dots),
+        row=2,
+        col=1,
     )
-    figure.add_trace(Scatter(x=times, y=inferred_path, mode="lines", name=f"{target} inferred"))
-    figure.add_trace(Scatter(x=times, y=path(inferred["actual"]), mode="lines", name=f"{target} actual"))
-    for name in given:
-        dash = {"dash": "dot", "width": 1}
-        figure.add_trace(Scatter(x=times, y=path(returns.loc[times, name]), mode="lines", name=name, line=dash))
-    figure.update_layout(
-        title=f"{target} from {' + '.join(given)}", yaxis_title="start = 100", yaxis_type="log", template="plotly_white"
-    )
+    figure.update_yaxes(title_text="start = 100", row=1, col=1)
+    figure.update_yaxes(title_text="return, %", row=2, col=1)
+    figure.update_layout(template="plotly_white", height=760, legend={"orientation": "h", "y": -0.08})
     return figure
+
+
+def _band(table: pd.DataFrame, factor: float, name: str) -> list[Scatter]:
+    """The area between ``low`` and ``high``."""
+    from plotly.graph_objects import Scatter
+
+    edge = {"x": table.index, "mode": "lines", "line_width": 0}
+    fill = {"fill": "tonexty", "fillcolor": "rgba(31, 119, 180, 0.2)", "name": name}
+    return [
+        Scatter(y=factor * table["high"], showlegend=False, hoverinfo="skip", **edge),
+        Scatter(y=factor * table["low"], **edge, **fill),
+    ]
