@@ -6,6 +6,7 @@ stated share of it on the days after its training. In noise nobody may claim ski
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -19,7 +20,7 @@ from foliocast.models.linear import LinearForecaster
 from foliocast.models.lstm import AttentionLSTM, LSTMForecaster
 from foliocast.models.transformer import TransformerForecaster
 from foliocast.models.trees import TreesForecaster
-from foliocast.stats.inference import mean_error
+from foliocast.stats.inference import deflated_sharpe, mean_error
 from foliocast.stats.measures import rank_ic
 
 N, ASSETS, TRAIN, WINDOW = 720, 6, 480, 6
@@ -100,12 +101,44 @@ def test_a_signal_across_assets_is_hidden_from_whoever_sees_one_asset(model: Any
     assert share(model, led()) < np.sqrt(1 / 6) + 0.08
 
 
-@pytest.mark.parametrize("make", [nonlinear, remembered, led], ids=lambda make: make.__name__)
-@pytest.mark.parametrize("model", [LINEAR, TREES, ATTENTION, LSTM, PATCHES, ACROSS], ids=lambda m: type(m).__name__)
-def test_nobody_claims_skill_in_noise(model: Any, make: Any) -> None:
-    """The 99 % interval of the rank correlation covers zero."""
-    panel = make(0.0)
-    small = {"epochs": 2} if hasattr(model, "epochs") else {}
-    predicted = clone(model).set_params(**small).fit(panel.rows(0, TRAIN)).predict(panel, panel.times[TRAIN:-1])
-    daily = rank_ic(predicted, panel.returns().iloc[TRAIN:].set_axis(predicted.index)).dropna()
-    assert abs(daily.mean()) < 2.58 * mean_error(daily)
+@dataclass(frozen=True)
+class Silent:
+    """A market without a signal: what every model predicts after training, and what came."""
+
+    predicted: dict[str, pd.DataFrame]
+    came: pd.DataFrame
+
+
+@pytest.fixture(scope="module", params=[nonlinear, remembered, led], ids=lambda make: make.__name__)
+def silent(request: pytest.FixtureRequest) -> Silent:
+    panel = request.param(0.0)
+    predicted = {}
+    for model in (LINEAR, TREES, ATTENTION, LSTM, PATCHES, ACROSS):
+        small = {"epochs": 2} if hasattr(model, "epochs") else {}
+        fitted = clone(model).set_params(**small).fit(panel.rows(0, TRAIN))
+        predicted[type(model).__name__] = fitted.predict(panel, panel.times[TRAIN:-1])
+    return Silent(predicted, panel.returns().iloc[TRAIN:].set_axis(panel.times[TRAIN:-1]))
+
+
+def test_nobody_ranks_noise(silent: Silent) -> None:
+    """The 99 % interval of every model's rank correlation covers zero."""
+    for name, predicted in silent.predicted.items():
+        daily = rank_ic(predicted, silent.came).dropna()
+        assert abs(daily.mean()) < 2.58 * mean_error(daily), name
+
+
+def test_the_best_book_on_noise_is_luck(silent: Silent) -> None:
+    """Long what is expected to rise and short the rest: the deflated Sharpe ratio of the best of six is no evidence."""
+    sharpe = {}
+    for name, predicted in silent.predicted.items():
+        book = (np.sign(predicted) * silent.came).mean(axis=1)
+        sharpe[name] = float(book.mean() / book.std(ddof=1))
+    assert deflated_sharpe(max(sharpe.values()), len(silent.came), len(sharpe)) < 0.95
+
+
+def test_the_best_book_on_a_signal_is_none() -> None:
+    """The same ratio of the same book says so where there is something to earn."""
+    panel = nonlinear(0.1)
+    predicted = clone(TREES).fit(panel.rows(0, TRAIN)).predict(panel, panel.times[TRAIN:-1])
+    book = (np.sign(predicted) * panel.returns().iloc[TRAIN:].set_axis(predicted.index)).mean(axis=1)
+    assert deflated_sharpe(float(book.mean() / book.std(ddof=1)), len(book), 6) > 0.95
