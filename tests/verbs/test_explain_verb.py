@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shutil
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from typer.testing import CliRunner
 
 from foliocast.apps.cli.main import app
 from markets import make_panel
+from verbcalls import call, refused
 
 CONFIG = """
 name = "small"
@@ -35,18 +35,6 @@ def market(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("data") / "prices.csv"
     make_panel(300, 3).to_pandas().stack(level="asset", future_stack=True).rename_axis(["date", "ticker"]).to_csv(path)
     return path
-
-
-def call(*arguments: str) -> dict:
-    done = CliRunner().invoke(app, [*arguments, "--json"])
-    assert done.exit_code == 0, done.stderr
-    return json.loads(done.stdout)
-
-
-def refused(*arguments: str) -> str:
-    done = CliRunner().invoke(app, [*arguments, "--json"])
-    assert done.exit_code == 2, done.output
-    return json.loads(done.stdout)["error"]
 
 
 @pytest.fixture(scope="module")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import numpy as np
@@ -12,20 +11,7 @@ from typer.testing import CliRunner
 
 from foliocast.apps.cli.main import app
 from markets import make_panel
-
-
-def call(*arguments: str) -> dict:
-    """The one JSON object on stdout of a verb that succeeds."""
-    done = CliRunner().invoke(app, [*arguments, "--json"])
-    assert done.exit_code == 0, done.stderr
-    return json.loads(done.stdout)
-
-
-def refused(*arguments: str) -> str:
-    """The sentence of a verb that refuses."""
-    done = CliRunner().invoke(app, [*arguments, "--json"])
-    assert done.exit_code == 2, done.output
-    return json.loads(done.stdout)["error"]
+from verbcalls import call, refused
 
 
 def test_simulate_meets_what_is_given(tmp_path: Path) -> None:

@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import pandas as pd
 import pytest
-from typer.testing import CliRunner
 
-from foliocast.apps.cli.main import app
 from markets import make_panel
+from verbcalls import call, refused
 
 
 @pytest.fixture
@@ -20,18 +18,6 @@ def prices(tmp_path: Path) -> Path:
     long = panel.to_pandas().stack("asset", future_stack=True).rename_axis(["date", "ticker"]).reset_index()
     long.to_parquet(path)
     return path
-
-
-def call(*arguments: str) -> dict:
-    done = CliRunner().invoke(app, [*arguments, "--json"])
-    assert done.exit_code == 0, done.output
-    return json.loads(done.stdout)
-
-
-def refused(*arguments: str) -> str:
-    done = CliRunner().invoke(app, [*arguments, "--json"])
-    assert done.exit_code == 2, done.output
-    return json.loads(done.stdout)["error"]
 
 
 def test_score_ranks_on_members_and_writes_its_table(prices: Path, tmp_path: Path) -> None:

@@ -2,21 +2,16 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
-from typer.testing import CliRunner
-
-from foliocast.apps.cli.main import app
 from foliocast.apps.cli.scenarios import _competitors
 from foliocast.core.panel import Panel
+from verbcalls import call
 
 
 def test_the_scorecard_walks_as_asked(tmp_path: Path) -> None:
     words = "simulate --score --assets NVDA,MSFT --model iid --train 300 --start 2021-06-01 --every 60 --n 40 --jobs 1"
-    done = CliRunner().invoke(app, [*words.split(), "--out", str(tmp_path), "--json"])
-    assert done.exit_code == 0, done.output
-    answer = json.loads(done.stdout)
+    answer = call(*words.split(), "--out", str(tmp_path))
     rows = {row["model"]: row for row in answer["scorecard"]}
     assert {"fhs-gjr", "bootstrap", "fhs", "t-copula", "iid"} == set(rows)
     assert len({row["origins"] for row in rows.values()}) == 1
