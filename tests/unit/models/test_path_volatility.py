@@ -141,3 +141,13 @@ def test_departures_need_years(market: Panel) -> None:
     view = market.asof(market.times[-1])
     np.testing.assert_array_equal(short.forecast(view, 3).samples, plain.forecast(view, 3).samples)
     assert short.shocks_.groups[0].head is None
+
+
+def test_what_is_saved_of_the_past_comes_back_and_older_models_lack_some_of_it(market: Panel) -> None:
+    shocks = Shocks.from_history(market, "departures")
+    tables = shocks.tables()
+    again = Shocks.from_tables(market.assets, tables, "departures")
+    assert all(np.array_equal(again.tables()[name], values, equal_nan=True) for name, values in tables.items())
+    older = Shocks.from_tables(market.assets, {k: tables[k] for k in ("returns", "volume", "ranges")}, "blend")
+    assert np.isnan(older.record.gaps).all()
+    np.testing.assert_array_equal(older.bank[0], Shocks.from_history(market, "blend").bank[0])
