@@ -9,8 +9,8 @@ best.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -49,14 +49,15 @@ def solve_choice(
     rest = tuple(c for c in constraints if not isinstance(c, CHOICES))
     parts = [term for _, term in utility.parts()]
     parts += [term for c in rest if isinstance(c, t.Limit) for _, term in c.expression.parts()]
+    task = _Task(scenarios, utility, rest, rules, previous, tol)
     exact = all(isinstance(term, _LINEAR) for term in parts)
     if exact and scenarios.n_scenarios * len(scenarios.assets) <= _SMALL:
         solution = _mip(scenarios, utility, rest, rules, previous, time_limit)
         if solution.status != "optimal":
-            searched = _search(scenarios, utility, rest, rules, previous, tol, began + 1.5 * time_limit)
+            searched = _search(task, began + 1.5 * time_limit)
             solution = searched if searched.value > solution.value else solution
     else:
-        solution = _search(scenarios, utility, rest, rules, previous, tol, began + time_limit)
+        solution = _search(task, began + time_limit)
     return replace(solution, seconds=time.perf_counter() - began)
 
 
@@ -141,40 +142,38 @@ def _choice(rule: t.Constraint, w: Any, low: np.ndarray, high: np.ndarray, previ
 # ---- the search
 
 
-def _search(
-    scenarios: ScenarioSet,
-    utility: t.Expression,
-    rest: tuple[t.Constraint, ...],
-    rules: list[t.Constraint],
-    previous: pd.Series | None,
-    tol: float,
-    deadline: float,
-) -> Solution:
-    assets = list(scenarios.assets)
-    held = pd.Series(0.0, index=assets) if previous is None else previous.reindex(assets).fillna(0.0)
+@dataclass(frozen=True)
+class _Task:
+    """What is searched for: the portfolio best by ``utility`` that meets ``rest`` and the whole-decision ``rules``."""
+
+    scenarios: ScenarioSet
+    utility: t.Expression
+    rest: tuple[t.Constraint, ...]
+    rules: list[t.Constraint]
+    previous: pd.Series | None
+    tol: float
+
+    def solved(self, pinned: Mapping[str, float] | None = None) -> Solution:
+        """The best portfolio without the rules, some weights being pinned."""
+        more = (t.Bounds(dict(pinned), dict(pinned)),) if pinned else ()
+        return optimise(self.scenarios, self.utility, (*self.rest, *more), self.previous, tol=self.tol)
+
+
+def _search(task: _Task, deadline: float) -> Solution:
+    assets = list(task.scenarios.assets)
+    held = pd.Series(0.0, index=assets) if task.previous is None else task.previous.reindex(assets).fillna(0.0)
     pinned: dict[str, float] = {}
-    solution = optimise(scenarios, utility, rest, previous, tol=tol)
+    solution = task.solved()
     for _ in range(4 * len(assets)):
-        wrong = _violations(solution.weights, held, rules, previous is not None)
+        wrong = _violations(solution.weights, held, task.rules, task.previous is not None)
         if not wrong:
             break
         for asset, value in wrong:
             pinned[asset] = value
-        solution = _pinned(scenarios, utility, rest, previous, pinned, tol)
+        solution = task.solved(pinned)
     else:
-        raise InfeasibleError(f"the search found no portfolio that meets {', '.join(str(r) for r in rules)}")
-    return replace(_swap(solution, scenarios, utility, rest, rules, previous, tol, deadline), status="heuristic")
-
-
-def _pinned(
-    scenarios: ScenarioSet,
-    utility: t.Expression,
-    rest: tuple[t.Constraint, ...],
-    previous: pd.Series | None,
-    pinned: dict[str, float],
-    tol: float,
-) -> Solution:
-    return optimise(scenarios, utility, (*rest, t.Bounds(pinned, pinned)), previous, tol=tol)
+        raise InfeasibleError(f"the search found no portfolio that meets {', '.join(str(r) for r in task.rules)}")
+    return replace(_swap(solution, task, deadline), status="heuristic")
 
 
 def _violations(w: pd.Series, held: pd.Series, rules: list[t.Constraint], known: bool) -> list[tuple[str, float]]:
@@ -197,20 +196,12 @@ def _violations(w: pd.Series, held: pd.Series, rules: list[t.Constraint], known:
     return out
 
 
-def _swap(
-    solution: Solution,
-    scenarios: ScenarioSet,
-    utility: t.Expression,
-    rest: tuple[t.Constraint, ...],
-    rules: list[t.Constraint],
-    previous: pd.Series | None,
-    tol: float,
-    deadline: float,
-) -> Solution:
+def _swap(solution: Solution, task: _Task, deadline: float) -> Solution:
     """Exchange the least asset held for the most promising ones left out, while time lasts and it helps."""
+    scenarios, rules = task.scenarios, task.rules
     if len(rules) != 1 or not isinstance(rules[0], t.Cardinality):
         return solution
-    market = Market.of(scenarios, previous)
+    market = Market.of(scenarios, task.previous)
     left = [a for a in scenarios.assets if abs(solution.weights[a]) <= 1e-9]
     order = np.argsort(-market.mean / np.maximum(market.bar_volatility, 1e-12))
     ranked = [scenarios.assets[i] for i in order if scenarios.assets[i] in left][:10]
@@ -221,7 +212,7 @@ def _swap(
         allowed = {*kept[1:], new} if len(kept) >= rules[0].count else {*kept, new}
         pinned = {a: 0.0 for a in scenarios.assets if a not in allowed}
         try:
-            trial = _pinned(scenarios, utility, rest, previous, pinned, tol)
+            trial = task.solved(pinned)
         except OptimisationError:
             continue
         solution = trial if trial.value > solution.value else solution
