@@ -143,20 +143,24 @@ def _episodes(report: Any, source: str) -> None:
         st.caption(f"Outside these data: {', '.join(absent)}.")
 
 
+def _pick(models: list[str], part: str) -> str:
+    """The model whose answer is shown; one widget for each set of models, or a choice would outlive its option."""
+    chosen = st.pills(
+        "Model",
+        models,
+        default=models[0],
+        format_func=MODEL_NAMES.get,
+        required=True,
+        key=f"{part}-{'-'.join(models)}",
+    )
+    return str(chosen)
+
+
 def _event(report: Any, source: str) -> None:
     if not report.event:
         st.info("The event is zero: move its slider.", icon=":material/info:")
         return
-    model = str(
-        st.pills(
-            "Model",
-            list(report.event),
-            default=next(iter(report.event)),
-            format_func=MODEL_NAMES.get,
-            required=True,
-            key=f"event-{'-'.join(report.event)}",
-        )
-    )
+    model = _pick(list(report.event), "event")
     table = report.event[model]
     figures.show(
         figures.bars(table["mean"], "mean return given the event", table["q05"], table["q95"]),
@@ -191,16 +195,7 @@ def _factor(report: Any, source: str) -> None:
 
 
 def _reverse(report: Any, source: str) -> None:
-    model = str(
-        st.pills(
-            "Model",
-            list(report.reverse),
-            default=next(iter(report.reverse)),
-            format_func=MODEL_NAMES.get,
-            required=True,
-            key=f"reverse-{'-'.join(report.reverse)}",
-        )
-    )
+    model = _pick(list(report.reverse), "reverse")
     found = report.reverse[model]
     st.markdown(
         f"The likeliest way to lose **{found.loss:.0%}** in {report.spec.horizon} bars lies {found.distance:.1f} "
