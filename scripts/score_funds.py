@@ -3,7 +3,8 @@
     python scripts/score_funds.py DATA --model PREFIX [--folds 0,1,2,3] [--cut 2023-08-31]
 
 The model of a fold is kept in the folder PREFIX + fold, trained there first if there is none. Scores are pooled over
-the folds, whose test funds do not overlap; the other parts use the last fold.
+the folds, whose test funds do not overlap; the other parts use the last fold. ``known`` and ``berkshire`` use a model
+of all that had been filed before Berkshire's filing for 2023-06-30, kept in PREFIX + fold + "-before-berkshire".
 """
 
 from __future__ import annotations
@@ -22,17 +23,26 @@ from foliocast.workflows.fund_scores import (
     SCORES,
     Split,
     nearest_training,
+    previous_filing,
     score_held_out,
+    score_known,
     split_corpus,
     spread,
     summary,
 )
 from foliocast.workflows.fund_validity import check_validity
 
+AGAINST = {
+    "generated": ("category mean", "prompt neighbour", "previous filing"),
+    "samples": ("category mean", "prompt neighbour"),
+    "from its last filing": ("previous filing", "by name only"),
+}
+"""Which advantages are shown."""
+
 
 def show(scores: pd.DataFrame, title: str) -> None:
     """Scores with intervals; advantages (paired, by fund); where the intervals of both themselves lie apart."""
-    table = summary(scores)
+    table = summary(scores, base="generated" if (scores["rival"] == "generated").any() else "from its last filing")
 
     def cell(rival: str, score: str, what: str, form: str, source: pd.DataFrame = table) -> str:
         names = [(score, what), *((score, f"{what}_{end}" if what != "mean" else end) for end in ("low", "high"))]
@@ -42,12 +52,14 @@ def show(scores: pd.DataFrame, title: str) -> None:
     print(f"\n### {title}\n\n| | " + " | ".join(SCORES) + " |\n|---" + "|---" * len(SCORES) + "|")
     for rival in table.index:
         print(f"| {rival} | " + " | ".join(cell(rival, s, "mean", ".3f") for s in SCORES) + " |")
-    for base in [b for b in ("generated", "samples") if b in table.index]:
+    for base in [b for b in AGAINST if b in table.index]:
         gains = summary(scores, base=base)
-        for rival in ("category mean", "prompt neighbour", "previous filing"):
+        for rival in [r for r in AGAINST[base] if r in table.index]:
             cells = " | ".join(cell(rival, s, "advantage", "+.3f", gains) for s in SCORES)
             print(f"| {base} over {rival} | {cells} |")
-    for rival in ("category mean", "prompt neighbour"):
+    medians = scores.groupby("rival", sort=False)[["overlap", "sector_l1"]].median()
+    print("\nmedians:", ", ".join(f"{r} {m['overlap']:.3f} / {m['sector_l1']:.3f}" for r, m in medians.iterrows()))
+    for rival in [r for r in ("category mean", "prompt neighbour") if r in table.index]:
         apart = [s for s in SCORES if _apart(table, rival, s)]
         print(f"\nintervals of generated and {rival} themselves do not touch for: {', '.join(apart) or 'none'}")
 
@@ -58,13 +70,12 @@ def _apart(table: pd.DataFrame, rival: str, score: str) -> bool:
 
 
 def model(folder: Path, split: Split, light: bool = False) -> FundGenerator:
-    """Trained shorter than the packaged one: two towers, one epoch of the autoencoder, twelve of the diffusion.
+    """Trained as the packaged one, but twelve epochs of the diffusion.
 
-    ``light``: neither of these; the likeliest portfolio for managers never seen depends on the towers alone.
+    ``light``: one tower, no epoch of the autoencoder and the diffusion; what is likeliest depends on the towers alone.
     """
     if not folder.exists():
-        epochs = (0, 0) if light else (1, 12)
-        fresh = FundGenerator(vae_epochs=epochs[0], latent_epochs=epochs[1], towers=2)
+        fresh = FundGenerator(vae_epochs=0, latent_epochs=0, towers=1) if light else FundGenerator(latent_epochs=12)
         fresh.fit(split.train, lambda part, row: print(part, row, flush=True)).save(folder)
     return FundGenerator.load(folder)
 
@@ -132,24 +143,32 @@ def variety(generator: FundGenerator, split: Split) -> None:
     print("nearest training overlap, held-out funds:            ", np.percentile(real, q).round(3))
 
 
-def berkshire(corpus: FundCorpus, folder: Path) -> None:
-    """Berkshire at 2023-06-30, from filings before it and, if the split holds Berkshire out, from a prompt only."""
+def before_berkshire(corpus: FundCorpus, folder: Path) -> tuple[int, FundGenerator]:
+    """Row of Berkshire's filing for 2023-06-30, and a model of everything filed before it."""
     f = corpus.filings
     row = int(np.flatnonzero((f["manager"] == "buffett") & (f["as_of"] == "2023-06-30"))[0])
     early = (f["known_at"] < f["known_at"].iloc[row]).to_numpy()
     part = Split(corpus.select(early), corpus.select(np.array([row])))
-    models = {"earlier filings": model(folder.with_name(f"{folder.name}-before-berkshire"), part)}
+    return row, model(folder.with_name(f"{folder.name}-before-berkshire"), part)
+
+
+def berkshire(corpus: FundCorpus, folder: Path) -> None:
+    """Berkshire at 2023-06-30, from filings before it and, if the split holds Berkshire out, from a prompt only."""
+    row, informed = before_berkshire(corpus, folder)
+    models = {"earlier filings": (informed, True), "earlier filings, by name only": (informed, False)}
     held_out = FundGenerator.load(folder)
     if "buffett" not in held_out.vocabulary_.words["manager"]:
-        models["prompt only"] = held_out
-    for title, generator in models.items():
-        truth = corpus.holdings(row)
-        prompts = {
-            "words": "Buffett, closed-end fund, value, large-cap, Jun 2023",
-        }
-        prompts["words and numbers"] = f"{prompts['words']}, n={len(truth)}, top={truth.iloc[0]:.3f}"
+        models["prompt only"] = held_out, False
+    truth = corpus.holdings(row)
+    last = previous_filing(corpus, corpus.filings.iloc[row])
+    if last is not None:
+        same = float(np.minimum(corpus.weights[last].toarray(), corpus.weights[row].toarray()).sum())
+        print(f"\noverlap of Berkshire's filing before with that for 2023-06-30: {same:.3f}")
+    words = "Buffett, closed-end fund, value, large-cap, Jun 2023"
+    prompts = {"words": words, "words and numbers": f"{words}, n={len(truth)}, top={truth.iloc[0]:.3f}"}
+    for title, (generator, past) in models.items():
         for name, prompt in prompts.items():
-            made = generator.generate(prompt, n=100, random_state=0)
+            made = generator.generate(prompt, n=100, random_state=0, previous=past)
             both = made.reindex(columns=made.columns.union(truth.index), fill_value=0.0)
             overlap = both.clip(upper=truth.reindex(both.columns).fillna(0.0), axis=1).sum(axis=1)
             first = (made.idxmax(axis=1) == truth.index[0]).mean()
@@ -181,7 +200,7 @@ def main() -> None:
     parser.add_argument("--cut", default="2023-08-31")
     parser.add_argument("--parts", default="scores,variety,berkshire")
     parser.add_argument("--light", action="store_true", help="score the likeliest portfolio only")
-    parser.add_argument("--packaged", action="store_true", help="control and validity of the packaged model")
+    parser.add_argument("--packaged", action="store_true", help="control, validity and variety of the packaged model")
     parser.add_argument("--prompts", type=int, default=10000, help="random prompts of the validity check")
     args = parser.parse_args()
     torch.set_num_threads(1)
@@ -199,6 +218,8 @@ def main() -> None:
             validity(packaged, args.prompts)
         if "control" in parts:
             controllability(packaged)
+        if "variety" in parts:
+            variety(packaged, Split(corpus, split_corpus(corpus, args.cut, 2).test))
         return
     splits = {fold: split_corpus(corpus, args.cut, int(fold)) for fold in args.folds.split(",")}
     models = {fold: model(Path(f"{args.model}{fold}"), split, args.light) for fold, split in splits.items()}
@@ -215,6 +236,13 @@ def main() -> None:
     generator = models[fold]
     if "variety" in parts:
         variety(generator, split)
+    if "known" in parts:
+        for numbers, title in (
+            (True, "Funds it knows, prompt with numbers"),
+            (False, "Funds it knows, words and date"),
+        ):
+            informed = before_berkshire(corpus, Path(f"{args.model}{fold}"))[1]
+            show(score_known(informed, corpus, numbers=numbers), title)
     if "berkshire" in parts:
         berkshire(corpus, Path(f"{args.model}{fold}"))
     print(f"\n{time.time() - started:.0f} s")

@@ -116,13 +116,20 @@ def neighbour_finder(train: FundCorpus, numbers: bool) -> Callable[[pd.DataFrame
     return find
 
 
-def previous_filing(history: FundCorpus, filing: pd.Series) -> np.ndarray | None:
-    """The same fund's last filing for an earlier date, or None."""
+def previous_filing(history: FundCorpus, filing: pd.Series) -> int | None:
+    """Row of the same fund's last filing for an earlier date that had been made by the filing's date, or None."""
     f = history.filings
-    rows = np.flatnonzero((f["fund"] == filing["fund"]) & (f["as_of"] < filing["as_of"]))
-    if not len(rows):
-        return None
-    return history.weights[rows[np.argmax(f["as_of"].to_numpy()[rows])]].toarray().ravel()
+    earlier = (f["fund"] == filing["fund"]) & (f["as_of"] < filing["as_of"]) & (f["known_at"] <= filing["as_of"])
+    rows = np.flatnonzero(earlier)
+    return int(rows[np.argmax(f["as_of"].to_numpy()[rows])]) if len(rows) else None
+
+
+def as_book(corpus: FundCorpus, row: int) -> pd.DataFrame:
+    """A filing as the ``previous`` of `FundGenerator.generate`: weights, attributes of what is held, the date."""
+    held = corpus.holdings(row)
+    table = corpus.securities.loc[held.index, ["sector", "size", "growth", "country"]].assign(weight=held)
+    table.attrs["date"] = f"{corpus.filings['as_of'].iloc[row]:%Y-%m-%d}"
+    return table
 
 
 def score_held_out(
@@ -135,7 +142,8 @@ def score_held_out(
     DataFrame
         Rows (filing, rival): ``fund``, ``rival`` and the `SCORES`. "generated" is the likeliest portfolio (one answer,
         as its rivals give one), "samples" the mean score of ``n`` samples of the learnt law. With ``n = 0`` neither
-        samples nor the reconstruction are scored.
+        samples nor the reconstruction are scored. "from its last filing" is the likeliest portfolio given the book
+        that the fund had filed last by the date, for the filings that have one.
     """
     test, train = split.test, split.train
     tickers, sector = test.securities.index, test.securities["sector"].to_numpy(str)
@@ -146,20 +154,60 @@ def score_held_out(
         truth = test.weights[i].toarray().ravel()
         prompt = prompt_of(filing, numbers)
         likeliest = generator.generate(prompt, n=1, diversity=0.0, steps=1)
-        found: dict[str, np.ndarray | None] = {
+        found: dict[str, np.ndarray] = {
             "generated": _wide(likeliest, tickers),
             "category mean": category_mean(train, filing)[None],
             "prompt neighbour": train.weights[nearest[i]].toarray(),
-            "previous filing": previous_filing(history, filing),
         }
+        last = previous_filing(history, filing)
+        if last is not None:
+            book = as_book(history, last)
+            given = generator.generate(prompt, n=1, diversity=0.0, steps=1, previous=book)
+            found["from its last filing"] = _wide(given, tickers)
+            found["previous filing"] = history.weights[last].toarray()
         if n:
             made = generator.generate(prompt, n=n, random_state=random_state + i)
             found["samples"] = _wide(made, tickers)
             found["reconstruction"] = _wide(_reconstructed(generator, test, i), tickers)
         for rival, weights in found.items():
-            if weights is not None:
-                scores = compare(np.atleast_2d(weights), truth, sector).mean(axis=0)
-                rows.append({"fund": filing["fund"], "rival": rival, **dict(zip(SCORES, scores))})
+            scores = compare(np.atleast_2d(weights), truth, sector).mean(axis=0)
+            rows.append({"fund": filing["fund"], "rival": rival, **dict(zip(SCORES, scores))})
+    return pd.DataFrame(rows)
+
+
+def score_known(generator: FundGenerator, corpus: FundCorpus, n: int = 8, numbers: bool = True) -> pd.DataFrame:
+    """Scores on the first filing that every fund the generator knows made after what it has seen.
+
+    Returns
+    -------
+    DataFrame
+        Rows (filing, rival): ``fund``, ``rival`` and the `SCORES`. "from its last filing" is the likeliest portfolio
+        as it comes (the model remembers the manager's last book), "samples" the mean score of ``n`` samples,
+        "by name only" the likeliest portfolio when the model may not go back to that book, "previous filing" the book
+        itself.
+    """
+    f = corpus.filings
+    later = (f["known_at"] > generator.knowledge_until_) & f["fund"].isin(list(generator.memory_.funds))
+    first = f[later].sort_values("as_of", kind="stable").drop_duplicates("fund")
+    tickers, sector = corpus.securities.index, corpus.securities["sector"].to_numpy(str)
+    rows = []
+    for i in first.index:
+        filing, last = f.loc[i], previous_filing(corpus, f.loc[i])
+        prompt = prompt_of(filing, numbers)
+        given = generator.generate(prompt, n=1, diversity=0.0, steps=1)
+        told = given.attrs["previous"]
+        # A family of many funds is no fund: which of its books is meant cannot be told from the family's name.
+        if last is None or told is None or told["fund"] != filing["fund"]:
+            continue
+        made = generator.generate(prompt, n=n, random_state=int(i))
+        named = generator.generate(prompt, n=1, diversity=0.0, steps=1, previous=False)
+        found = {"from its last filing": given, "samples": made, "by name only": named}
+        weights = {rival: _wide(books, tickers) for rival, books in found.items()}
+        weights["previous filing"] = corpus.weights[last].toarray()
+        truth = corpus.weights[int(i)].toarray().ravel()
+        for rival, books in weights.items():
+            scores = compare(books, truth, sector).mean(axis=0)
+            rows.append({"fund": filing["fund"], "rival": rival, **dict(zip(SCORES, scores))})
     return pd.DataFrame(rows)
 
 

@@ -19,6 +19,7 @@ from foliocast.data.funds import FundCorpus, canonical_ticker
 from foliocast.features.funds import MARKET, Prompt, market_tags, read_date
 from foliocast.models.funds.generator import FundGenerator, Trajectory
 from foliocast.models.funds.text import sentence_encoder, understand
+from foliocast.portfolio.fixed import read_book
 from foliocast.runtime.home import home
 
 FRAMES, BARS = 8, 14
@@ -39,6 +40,9 @@ class GenerateOptions:
         volatility and momentum up to that date are conditions unless the prompt states them.
     text : bool
         Read by meaning what the vocabulary does not know (extra ``text``); what was read so is in the summary.
+    previous : str
+        ``"auto"``: where the prompt names a manager whose last book the model has read, that is where it starts from,
+        if it had been filed by the date; ``"none"``: from nothing; else a CSV with the columns ``asset, weight``.
     decide_at : str or None
         Date at which the portfolio would have been decided on; earlier than the model's knowledge it is refused,
         unless ``allow_contaminated``.
@@ -56,6 +60,7 @@ class GenerateOptions:
     corpus: str | None = None
     data: str | None = None
     text: bool = False
+    previous: str = "auto"
     decide_at: str | None = None
     allow_contaminated: bool = False
 
@@ -195,18 +200,33 @@ def _draw(model: FundGenerator, prompt: Any, n: int, seed: int, asked: GenerateO
         universe=asked.universe,
         n_holdings=asked.n_holdings,
         sector_caps=asked.sector_caps,
+        previous=_previous(asked),
         guidance=asked.guidance,
         diversity=asked.diversity,
         return_trajectory=trace,
     )
 
 
+def _previous(asked: GenerateOptions) -> bool | pd.Series:
+    if asked.previous in ("auto", "none"):
+        return asked.previous == "auto"
+    book = read_book(asked.previous)
+    return book.set_axis(canonical_ticker(book.index.to_series()).to_numpy())
+
+
 def influence(
     model: FundGenerator, prompt: str | Prompt, weights: pd.DataFrame, seed: int, asked: GenerateOptions, top: int = 12
 ) -> pd.DataFrame:
-    """Which part of the prompt moved which holding: drawn again without each part, from the same noise."""
+    """Which part of the prompt moved which holding: drawn again without each part, from the same noise.
+
+    Where an earlier book was a condition, it is one of the parts (``previous``).
+    """
     said = model.read(prompt)
     rows = {}
+    if weights.attrs.get("previous"):
+        other = _draw(model, prompt, len(weights), seed, replace(asked, previous="none"), False)
+        both = weights.columns.union(other.columns)
+        rows["previous"] = weights.mean().reindex(both).fillna(0.0) - other.mean().reindex(both).fillna(0.0)
     for name in said.names:
         rest = said.without(name)
         words: dict[str, object] = {**rest.fields, **rest.numbers}
@@ -308,6 +328,16 @@ def strip(path: Trajectory, sample: int = 0, frames: int = FRAMES) -> str:
     )
 
 
+def started(summary: Mapping[str, Any]) -> str:
+    """The earlier book a generation started from, in a sentence; empty if from none."""
+    past = summary.get("previous")
+    if not past:
+        return ""
+    when = f" of {past['as_of']}" if past["as_of"] else ""
+    filed = f", filed {past['filed']}" if past.get("filed") else ""
+    return f"It starts from the book of {past['fund']}{when}{filed}, and keeps {past['kept']:.0%} of it."
+
+
 def _shown(path: Trajectory, sample: int) -> tuple[pd.DataFrame, Sequence[str]]:
     table = path.frame(sample)
     return table, list(table.iloc[-1].sort_values(ascending=False, kind="stable").index[:BARS])
@@ -329,7 +359,8 @@ def page(weights: pd.DataFrame, summary: Mapping[str, Any], moved: pd.DataFrame,
 .bar{{height:14px;background:#2a6fb0;margin:2px 0}}.row{{display:flex}}.row span{{width:6em;text-align:right;
 padding-right:.6em}}</style>
 <h1>Generated portfolios</h1><p>Understood: {html.escape(said)}, date = {summary.get("date")}. Not understood:
-{html.escape(unknown)}. The model has seen filings up to {summary.get("knowledge_until")}.</p>
+{html.escape(unknown)}. {html.escape(started(summary))}
+The model has seen filings up to {summary.get("knowledge_until")}.</p>
 <h2>Out of noise (sample 0)</h2>{strip(path)}
 <p><button id="play">play</button> <input id="at" type="range" min="0" max="{len(frames) - 1}" value="0">
 <span id="noise"></span></p><div id="bars"></div>

@@ -93,6 +93,7 @@ def test_on_a_world_with_styles_it_beats_the_neighbour(generator: FundGenerator)
     table = summary(score_held_out(generator, split, corpus, n=4), repeats=200)
     assert set(table.index) == {
         "generated", "samples", "category mean", "prompt neighbour", "previous filing", "reconstruction",
+        "from its last filing",
     }  # fmt: skip
     assert table.loc["reconstruction", ("overlap", "mean")] > 0.9
     assert (

@@ -40,6 +40,9 @@ def generate(
     text: Annotated[
         bool, typer.Option("--text", help="Read unknown words by meaning (extra text, some seconds).")
     ] = False,
+    previous: Annotated[
+        str, typer.Option(help="Earlier book to start from: auto (the manager's last one), none, or a CSV.")
+    ] = "auto",
     decide_at: Annotated[
         str | None, typer.Option(help="Refuse if the model has seen filings from after this date.", show_default=False)
     ] = None,
@@ -49,11 +52,12 @@ def generate(
 ) -> Any:
     """Draw several valid portfolios that fit a description: words, or key=value pairs, separated by commas.
 
-    Words that are not understood are reported, not swallowed. With --out the weights, the denoising sequence, an
+    Words that are not understood are reported, not swallowed. A manager that is named is followed from the last book
+    he had filed by the date (--previous none: from the words alone). With --out the weights, the denoising sequence, an
     animated page and a book a portfolio are written, for stress --book, allocate --benchmark and FixedWeights. With
     --data only what is quoted there at the date may be held, and the state of that market is a condition.
     """
-    from foliocast.workflows.generate import GenerateOptions
+    from foliocast.workflows.generate import GenerateOptions, started
     from foliocast.workflows.generate import generate as work
 
     options = GenerateOptions(
@@ -69,11 +73,14 @@ def generate(
         corpus=None if corpus is None else str(corpus),
         model=model,
         text=text,
+        previous=previous,
         decide_at=decide_at,
     )
     made = work(prompt, n=n, seed=seed or 0, options=options, out=out)
     screen = console(as_json)
     screen.print(_table(made.weights))
+    if begun := started(made.summary):
+        screen.print(begun)
     if made.summary["read_by_meaning"]:
         found = ", ".join(f"{k} = {v}" for k, v in made.summary["read_by_meaning"].items())
         screen.print(f"read by meaning: {found}")

@@ -2,7 +2,8 @@
 
 A prompt becomes tokens; the tower says which securities the description makes likely; latent diffusion draws what the
 description leaves open; the decoder turns each latent into valid weights over the universe at the date; limits are met
-exactly. Sampling starts from noise: no training portfolio is ever looked up.
+exactly. Sampling starts from noise. The one portfolio that is looked up is the last book of the manager a prompt names,
+if it had been filed by the prompt's date: it is a condition like the words (`memory`), and can be refused.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from torch import Tensor
 
 from foliocast.core.errors import ConfigError, DataError, HistoryError, InfeasibleError
 from foliocast.features.funds import (
+    EPOCH,
     FIELDS,
     NUMBERS,
     SECTORS,
@@ -36,8 +38,9 @@ from foliocast.models.checkpoint import ModelCard, Saveable, kind_of
 from foliocast.models.funds.augment import Augmenter
 from foliocast.models.funds.conditions import SHAPE, Keys, Towers
 from foliocast.models.funds.constraints import TINY, Limits, Shape, enforce, shaped, support
-from foliocast.models.funds.fitting import FundData, fit_latent, fit_tower, fit_vae
+from foliocast.models.funds.fitting import Expectation, FundData, fit_carry, fit_latent, fit_tower, fit_vae
 from foliocast.models.funds.latent import Guided, LatentNetwork, sample
+from foliocast.models.funds.memory import QUARTER, Carried, Carry, Earlier, Memory, described
 from foliocast.models.funds.securities import Securities, positions
 from foliocast.models.funds.vae import HoldingsVAE, random_codes, tilt
 
@@ -107,6 +110,7 @@ class FundRequest:
     universe : tuple of tickers, optional
     n_holdings : int, optional
     sector_caps : mapping sector -> float
+    previous : bool
     """
 
     prompt: str | Mapping[str, object] | Prompt
@@ -116,6 +120,31 @@ class FundRequest:
     universe: tuple[str, ...] | None = None
     n_holdings: int | None = None
     sector_caps: Mapping[str, float] = field(default_factory=dict)
+    previous: bool = True
+
+
+@dataclass(frozen=True)
+class _Book:
+    """An earlier book: positions among the scene's securities, weights, age in years, tokens, what it is called."""
+
+    at: np.ndarray
+    weights: np.ndarray
+    age: float
+    words: np.ndarray
+    numbers: np.ndarray
+    told: dict[str, object]
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """What a portfolio is made of: decoded weights, scaled shape, how likely each security is; which were held
+    earlier (bool), and the share of the weight that carries over."""
+
+    weights: np.ndarray
+    shape: np.ndarray
+    likely: np.ndarray
+    before: np.ndarray
+    kept: float
 
 
 @dataclass(frozen=True)
@@ -195,6 +224,7 @@ class FundGenerator(Saveable, BaseEstimator):
         self.knowledge_until_ = pd.Timestamp(filings["known_at"].max())
         self.latest_ = pd.Timestamp(filings["as_of"].max())
         data = self._data(corpus, held)
+        self.memory_ = data.memory
         seed = int(self.random_state)
         with torch.random.fork_rng():
             torch.manual_seed(seed)  # initial weights; restored on leaving
@@ -205,7 +235,10 @@ class FundGenerator(Saveable, BaseEstimator):
         augment = Augmenter(data.weights, filings, corpus.securities[held], self.vocabulary_)
         for k, member in enumerate(self.tower_.each):
             fit_tower(member, data, codes, augment, self.tower_epochs, seed + 101 * k + 1, say)
-        self.scale_ = fit_latent(self.network_, self.vae_, self.tower_, data, self.latent_epochs, seed + 2, say)
+        ahead = Expectation(self.vae_, self.tower_, self.carry_, data)
+        self.scale_ = ahead.scale
+        fit_carry(self.carry_, ahead, seed + 3, say)
+        fit_latent(self.network_, ahead, self.latent_epochs, seed + 2, say)
         return self
 
     def _data(self, corpus: Corpus, held: np.ndarray) -> FundData:
@@ -223,6 +256,7 @@ class FundGenerator(Saveable, BaseEstimator):
             torch.tensor(universe),
             torch.tensor(self.securities_.attributes()),
             torch.tensor(importance / importance.mean(), dtype=torch.float32),
+            Memory.of(filings, weights, words, numbers),
         )
 
     def _build(self) -> None:
@@ -230,6 +264,7 @@ class FundGenerator(Saveable, BaseEstimator):
         self.vae_ = HoldingsVAE(self.securities_.tickers, self.latent).eval()
         self.tower_ = Towers(self.towers, len(self.securities_), sizes, self.latent).eval()
         self.network_ = LatentNetwork(self.latent + len(SHAPE), sizes, self.hidden).eval()
+        self.carry_ = Carry()
 
     # ---- generating
     @torch.no_grad()
@@ -245,6 +280,7 @@ class FundGenerator(Saveable, BaseEstimator):
         universe: Sequence[str] | pd.DataFrame | None = None,
         n_holdings: int | None = None,
         sector_caps: Mapping[str, float] | None = None,
+        previous: bool | pd.Series | pd.DataFrame = True,
         guidance: float = 1.0,
         diversity: float = 0.5,
         steps: int = 16,
@@ -271,6 +307,11 @@ class FundGenerator(Saveable, BaseEstimator):
         n_holdings : int, optional
             Exact number of securities (so does ``n=`` in the prompt).
         sector_caps : mapping sector -> float, optional
+        previous : bool, Series or DataFrame
+            An earlier book to start from: weights by ticker, of a quarter before unless ``attrs["date"]`` says when.
+            A DataFrame has a column ``weight`` and may have those of ``universe``, for names the model does not know.
+            True is the last book of the manager the prompt names, as far as the model has read it and it had been
+            filed by the date; False is none.
         guidance : float
             1 follows the prompt as learnt; above 1 exaggerates it.
         diversity : float
@@ -284,7 +325,7 @@ class FundGenerator(Saveable, BaseEstimator):
         -------
         DataFrame (sample x ticker), or (DataFrame, Trajectory)
             Non-negative, rows sum to one; columns by mean weight. ``attrs``: ``prompt``, ``unknown``, ``date``,
-            ``knowledge_until``.
+            ``knowledge_until``, ``previous`` (the earlier book: fund, date, share of the weight kept; or None).
 
         Raises
         ------
@@ -300,14 +341,16 @@ class FundGenerator(Saveable, BaseEstimator):
                               "n and steps of at least 1, diversity of at least 0")  # fmt: skip
         said = self._read(prompt, date, n_holdings)
         limits = _limits(said, max_weight, sector_caps, n_holdings)
-        scene = self._scene(said, universe)
+        past = self._remembered(said) if previous is True else None
+        own = None if isinstance(previous, bool) else _table_of(previous)
+        scene = self._scene(said, universe, past, own)
+        past = past if own is None else self._handed(own, said, scene)
         barred = self._barred(scene, exclude, said)
         rng = random_state if isinstance(random_state, np.random.Generator) else np.random.default_rng(random_state)
         law = _Law(guidance, diversity, steps)
-        believed, likely = self._draw([said] * n, scene, barred[None], law, rng, return_trajectory)
-        last = believed[-1]
-        books = [self._finish(w, s, likely[0], scene, said, limits) for w, s in zip(last.weights, last.shapes)]
-        out = self._frame(np.stack(books), scene, said)
+        believed, drawn = self._draw([said] * n, [past] * n, scene, barred[None], law, rng, return_trajectory)
+        out = self._frame(np.stack([self._finish(d, scene, said, limits) for d in drawn]), scene, said)
+        out.attrs["previous"] = _told(past, drawn[0])
         if not return_trajectory:
             return out
         weights = np.stack([belief.weights for belief in believed])
@@ -344,34 +387,31 @@ class FundGenerator(Saveable, BaseEstimator):
         rng = random_state if isinstance(random_state, np.random.Generator) else np.random.default_rng(random_state)
         law = _Law(guidance, diversity, steps)
         read = [self._read(r.prompt, r.date, r.n_holdings) for r in requests]
+        pasts = [self._remembered(s) if r.previous else None for r, s in zip(requests, read)]
         groups: dict[tuple[object, ...], list[int]] = {}
         for i, (request, said) in enumerate(zip(requests, read)):
-            place = "" if request.universe is not None else said.fields.get("geography", "")
+            place = "" if request.universe is not None else self._place(said, pasts[i])
             groups.setdefault((said.date, request.universe, place), []).append(i)
         out: list[pd.Series | None] = [None] * len(requests)
         for members in groups.values():
-            scene = self._scene(read[members[0]], requests[members[0]].universe)
+            scene = self._scene(read[members[0]], requests[members[0]].universe, pasts[members[0]])
             for start in range(0, len(members), batch):
                 part = members[start : start + batch]
                 barred = np.stack([self._barred(scene, requests[i].exclude, read[i]) for i in part])
-                believed, likely = self._draw([read[i] for i in part], scene, barred, law, rng, False)
-                for row, i in enumerate(part):
-                    drawn = believed[-1].weights[row], believed[-1].shapes[row], likely[row]
+                _, drawn = self._draw([read[i] for i in part], [pasts[i] for i in part], scene, barred, law, rng, False)
+                for one, i in zip(drawn, part):
                     try:
-                        out[i] = self._one(drawn, scene, read[i], requests[i])
+                        out[i] = self._one(one, scene, read[i], requests[i], pasts[i])
                     except InfeasibleError:
                         if not skip_infeasible:
                             raise
         return out
 
-    def _one(
-        self, drawn: tuple[np.ndarray, np.ndarray, np.ndarray], scene: _Scene, said: Prompt, request: FundRequest
-    ) -> pd.Series:
-        weights, shape, likely = drawn
+    def _one(self, drawn: _Drawn, scene: _Scene, said: Prompt, request: FundRequest, past: _Book | None) -> pd.Series:
         limits = _limits(said, request.max_weight, request.sector_caps, request.n_holdings)
-        frame = self._frame(self._finish(weights, shape, likely, scene, said, limits)[None], scene, said)
+        frame = self._frame(self._finish(drawn, scene, said, limits)[None], scene, said)
         book = frame.iloc[0]
-        book.attrs = frame.attrs
+        book.attrs = frame.attrs | {"previous": _told(past, drawn)}
         return book
 
     def read(self, prompt: str | Mapping[str, object] | Prompt) -> Prompt:
@@ -422,10 +462,59 @@ class FundGenerator(Saveable, BaseEstimator):
         numbers = said.numbers if n_holdings is None else said.numbers | {"n_holdings": float(n_holdings)}
         return Prompt(said.fields, numbers, when, said.unknown)
 
-    def _scene(self, said: Prompt, universe: Sequence[str] | pd.DataFrame | None) -> _Scene:
+    def _remembered(self, said: Prompt) -> _Book | None:
+        """The last book of the manager that is named, as far as it had been filed by the date."""
+        self._check_fitted()
+        assert said.date is not None
+        memory, day = self.memory_, (said.date - EPOCH).days
+        asked = tokens([said], self.vocabulary_)[0][0]
+        row = memory.last(asked, day)
+        if row is None:
+            return None
+        dates = {k: f"{EPOCH + pd.Timedelta(days=int(v)):%Y-%m-%d}" for k, v in
+                 (("as_of", memory.as_of[row]), ("filed", memory.known[row]))}  # fmt: skip
+        told: dict[str, object] = {"fund": memory.funds[memory.fund[row]], **dates}
+        age = (day - int(memory.as_of[row])) / 365.25
+        return _Book(*memory.book(row), age, memory.heard(row, asked), memory.numbers[row], told)
+
+    def _handed(self, book: pd.DataFrame, said: Prompt, scene: _Scene) -> _Book:
+        """A book the caller hands in as the earlier one."""
+        assert said.date is not None
+        at = positions(scene.securities.tickers, list(book.index))
+        weights = book["weight"].to_numpy(float)
+        weights = weights / weights.sum()
+        date = read_date(str(book.attrs["date"]), strict=True) if "date" in book.attrs else None
+        age = QUARTER if date is None else (said.date - date).days / 365.25
+        if age < 0:
+            raise ConfigError(
+                f"the previous book is of {date:%Y-%m-%d}, after the date asked for, {said.date:%Y-%m-%d}"
+            )
+        words, numbers = described(weights, scene.securities, at, self.vocabulary_)
+        told: dict[str, object] = {
+            "fund": "handed in",
+            "as_of": "" if date is None else str(date.date()),
+        }
+        return _Book(at, weights, age, words[0], numbers[0], told)
+
+    def _place(self, said: Prompt, past: _Book | None) -> str:
+        """Geography the prompt names, or that of the manager's earlier book."""
+        named = said.fields.get("geography", "")
+        index = 0 if named or past is None else int(past.words[FIELDS.index("geography")])
+        return named if index == 0 else self.vocabulary_.words["geography"][index - 1]
+
+    def _scene(
+        self,
+        said: Prompt,
+        universe: Sequence[str] | pd.DataFrame | None,
+        past: _Book | None = None,
+        own: pd.DataFrame | None = None,
+    ) -> _Scene:
+        """The securities that may be held. ``own``: a book whose names may be held, too, be they known or not."""
         self._check_fitted()
         assert said.date is not None
         known = self.securities_
+        if own is not None:
+            known = known.joined(Securities.from_frame(own))
         if isinstance(universe, pd.DataFrame):
             known = known.joined(Securities.from_frame(universe))
         inside = known.at(said.date)
@@ -443,7 +532,10 @@ class FundGenerator(Saveable, BaseEstimator):
             chosen[at] = True
             inside &= chosen
         else:
-            inside &= _region(known, said.fields.get("geography", ""))
+            there = _region(known, self._place(said, past))
+            if own is not None:
+                there[positions(known.tickers, list(own.index))] = True
+            inside &= there
         columns = np.flatnonzero(inside)
         if not len(columns):
             raise ConfigError(_nothing(known, said))
@@ -477,61 +569,103 @@ class FundGenerator(Saveable, BaseEstimator):
     def _draw(
         self,
         prompts: Sequence[Prompt],
+        pasts: Sequence[_Book | None],
         scene: _Scene,
         barred: np.ndarray,
         law: _Law,
         rng: np.random.Generator,
         trace: bool,
-    ) -> tuple[list[_Belief], np.ndarray]:
-        """Decoded beliefs at every noise level, last the samples, one a prompt; and how likely each security is.
+    ) -> tuple[list[_Belief], list[_Drawn]]:
+        """Decoded beliefs at every noise level (only the last without ``trace``), and the samples, one a prompt.
 
         ``barred``: bool (1 or prompt, security); one row stands for prompts that are all the same.
         """
         n, same = len(prompts), len(barred) == 1
         words, numbers = (torch.tensor(a) for a in tokens(prompts[:1] if same else prompts, self.vocabulary_))
-        numbers = numbers.float()
-        scores = self.tower_(words, numbers, scene.keys)
-        if law.guidance != 1.0:
-            nothing = torch.full_like(numbers, torch.nan)
-            nothing[:, 0] = numbers[:, 0]  # the date is no matter of style
-            free = self.tower_(torch.zeros_like(words), nothing, scene.keys)
-            scores = free + law.guidance * (scores - free)
-        log_likely = torch.log_softmax(scores.masked_fill(torch.tensor(barred), -torch.inf), dim=1)
-        # How many names there are says how weight is spread; words would add habits of funds of another size.
-        counted = torch.isfinite(numbers[:, NUMBERS.index("n_holdings")])
-        shape = self.tower_.expected_shape(words * ~counted[:, None], numbers)
-        mean = torch.cat([log_likely.exp() @ scene.keys.codes, shape], dim=1).expand(n, -1)
+        numbers, allowed = numbers.float(), torch.tensor(~barred)
+        earlier = self._earlier(pasts[:1] if same else pasts, scene, allowed)
+        carried = self._carried(words, numbers, scene, allowed, earlier, law.guidance)
+        log_likely = carried.log_likely
+        mean = torch.cat([log_likely.exp() @ scene.keys.codes, carried.shape], dim=1).expand(n, -1)
+        wide = torch.cat([carried.spread[:, :1].expand(-1, self.latent), carried.spread[:, 1:]], dim=1)
         generator = torch.Generator().manual_seed(int(rng.integers(2**62)))
         guided = Guided(self.network_, words.expand(n, -1), numbers.expand(n, -1), mean / self.scale_, law.guidance)
-        drawn = sample(guided, self.latent + len(SHAPE), law.steps, generator)
-        levels = [*guided.believed, (0.0, drawn)] if trace else [(0.0, drawn)]
+        noise = sample(guided, self.latent + len(SHAPE), law.steps, generator)
+        levels = [*guided.believed, (0.0, noise)] if trace else [(0.0, noise)]
         out = []
         for sigma, x in levels:
-            z = mean + law.diversity * self.scale_ * x
+            z = mean + law.diversity * self.scale_ * wide * x
             if law.diversity == 0:  # at its own latent the decoder returns what is likely (`vae.tilt`)
                 weights = log_likely.exp().expand(n, -1)
             else:
                 weights = tilt(z[:, : self.latent], scene.keys.codes, log_likely, self.strength)
             out.append(_Belief(sigma, weights.double().numpy(), z[:, self.latent :].double().numpy()))
-        likely = log_likely.double().exp().numpy()
         # What is only very unlikely may be held, if limits leave nothing else; what is barred may not.
-        return out, np.where(barred, 0.0, np.maximum(likely, 1e-300))
+        likely = np.where(barred, 0.0, np.maximum(log_likely.double().exp().numpy(), 1e-300))
+        rows = np.zeros(n, dtype=int) if same else np.arange(n)
+        before, kept, last = (earlier.weights > 0).numpy(), carried.kept.numpy(), out[-1]
+        drawn = [
+            _Drawn(last.weights[i], last.shapes[i], likely[r], before[r], float(kept[r])) for i, r in enumerate(rows)
+        ]
+        return out, drawn
 
-    def _finish(
-        self, raw: np.ndarray, shape: np.ndarray, likely: np.ndarray, scene: _Scene, said: Prompt, limits: Limits
-    ) -> np.ndarray:
+    def _earlier(self, pasts: Sequence[_Book | None], scene: _Scene, allowed: Tensor) -> Earlier:
+        """Earlier books over the columns of the scene, as far as what they held may be held."""
+        place = np.full(len(scene.securities), -1)
+        place[scene.columns] = np.arange(len(scene.columns))
+        weights = torch.zeros(len(pasts), len(scene.columns))
+        age = torch.full((len(pasts),), QUARTER)
+        words = torch.zeros(len(pasts), len(FIELDS), dtype=torch.long)
+        numbers = torch.full((len(pasts), len(NUMBERS)), torch.nan)
+        for i, past in enumerate(pasts):
+            if past is not None:
+                at = place[past.at]
+                weights[i, at[at >= 0]] = torch.tensor(past.weights[at >= 0], dtype=torch.float32)
+                age[i] = past.age
+                words[i] = torch.tensor(past.words.astype(np.int64))
+                numbers[i] = torch.tensor(past.numbers, dtype=torch.float32)
+        return Earlier(weights * allowed, age, words, numbers)
+
+    def _carried(
+        self, words: Tensor, numbers: Tensor, scene: _Scene, allowed: Tensor, earlier: Earlier, guidance: float
+    ) -> Carried:
+        """What the towers expect of a description, and what an earlier book adds."""
+        nothing = torch.full_like(numbers, torch.nan)
+        nothing[:, 0] = numbers[:, 0]  # the date is no matter of style
+
+        def likely(words: Tensor, numbers: Tensor) -> Tensor:
+            scores = self.tower_(words, numbers, scene.keys)
+            if guidance != 1.0:
+                free = self.tower_(torch.zeros_like(words), nothing, scene.keys)
+                scores = free + guidance * (scores - free)
+            return torch.log_softmax(scores.masked_fill(~allowed, -torch.inf), dim=1)
+
+        # How many names there are says how weight is spread; words would add habits of funds of another size.
+        counted = torch.isfinite(numbers[:, NUMBERS.index("n_holdings")])
+        shape = self.tower_.expected_shape(words * ~counted[:, None], numbers)
+        told = words.clone()
+        told[earlier.there, 0] = 0  # his book says more of a manager than his name
+        now = likely(told, numbers)
+        then = likely(*earlier.then(told, numbers)) if earlier.there.any() else now
+        return self.carry_(now, then, shape, earlier)
+
+    def _finish(self, drawn: _Drawn, scene: _Scene, said: Prompt, limits: Limits) -> np.ndarray:
         """From decoded weights to a portfolio of the stated or generated shape that keeps the limits."""
+        raw = drawn.weights
         sector = scene.securities.sector[scene.columns].astype(int)
-        n, _, number = (unscaled(name, value) for name, value in zip(SHAPE, shape))
+        n, _, number = (unscaled(name, value) for name, value in zip(SHAPE, drawn.shape))
         if limits.n_holdings is not None:
             n = limits.n_holdings
         else:
             n = int(np.clip(round(n), max(2, np.ceil(1.0 / limits.max_weight - 1e-9)), len(raw)))
-        # Two numbers drawn apart need not fit together: where none is stated, the effective number alone decides.
+        # Two numbers drawn apart need not fit together: where none is stated, the effective number alone decides,
+        # or the book before.
         top, stated = said.numbers.get("top_weight"), said.numbers.get("effective_n")
-        asked = Shape(top, number if top is None and stated is None else stated, self._stated(raw, sector, said))
+        free = top is None and stated is None and not drawn.before.any()
+        asked = Shape(top, number if free else stated, self._stated(raw, sector, said))
         preferred = shaped(np.maximum(raw, TINY), sector, Shape(sectors=asked.sectors)) if asked.sectors else raw
-        held = support(preferred, likely, sector, limits, n, asked)
+        # What was held stays before what is new, as surely as weight is kept at all.
+        held = support(preferred + drawn.kept * drawn.before, drawn.likely, sector, limits, n, asked)
         weights = shaped(np.maximum(raw[held], TINY), sector[held], asked)
         out = np.zeros(len(raw))
         out[held] = enforce(np.maximum(weights, TINY), sector[held], limits)
@@ -573,8 +707,9 @@ class FundGenerator(Saveable, BaseEstimator):
 
     def to_checkpoint(self) -> tuple[dict[str, Tensor], ModelCard]:
         self._check_fitted()
-        parts = {"vae": self.vae_, "tower": self.tower_, "network": self.network_}
+        parts = {"vae": self.vae_, "tower": self.tower_, "network": self.network_, "carry": self.carry_}
         tensors = {f"{p}/{k}": v.half() for p, module in parts.items() for k, v in module.state_dict().items()}
+        tensors |= {f"memory/{k}": v for k, v in self.memory_.tensors().items()}
         s = self.securities_
         for name in ("sector", "size", "growth", "first", "last"):
             tensors[f"securities/{name}"] = torch.tensor(getattr(s, name))
@@ -586,6 +721,7 @@ class FundGenerator(Saveable, BaseEstimator):
             "countries": countries,
             "scale": self.scale_.tolist(),
             "latest": self.latest_.isoformat(),
+            "funds": list(self.memory_.funds),
         }
         card = ModelCard(
             kind_of(self),
@@ -609,10 +745,27 @@ class FundGenerator(Saveable, BaseEstimator):
         self.latest_, self.scale_ = pd.Timestamp(state["latest"]), torch.tensor(state["scale"])
         with torch.random.fork_rng():
             self._build()
-        for name, module in (("vae", self.vae_), ("tower", self.tower_), ("network", self.network_)):
+        past = {k.split("/")[1]: v for k, v in tensors.items() if k.startswith("memory/")}
+        self.memory_ = Memory.from_tensors(state["funds"], past, len(card.assets))
+        parts = {"vae": self.vae_, "tower": self.tower_, "network": self.network_, "carry": self.carry_}
+        for name, module in parts.items():
             part = {k[len(name) + 1 :]: v.float() for k, v in tensors.items() if k.startswith(f"{name}/")}
             module.load_state_dict(part)
         return self
+
+
+def _table_of(book: pd.Series | pd.DataFrame) -> pd.DataFrame:
+    """A book that is handed in, as a table by ticker with a column ``weight``."""
+    table = book.to_frame("weight") if isinstance(book, pd.Series) else book
+    table = table.set_axis(table.index.astype(str))
+    if "weight" not in table or not (table["weight"] >= 0).all() or not table["weight"].sum() > 0:
+        raise DataError("the previous book needs a weight a ticker, none negative or missing, and not all zero")
+    table.attrs = book.attrs
+    return table
+
+
+def _told(past: _Book | None, drawn: _Drawn) -> dict[str, object] | None:
+    return None if past is None else {**past.told, "kept": round(drawn.kept, 3)}
 
 
 def _limits(
