@@ -1,8 +1,10 @@
 """Speed of the diffusion models, alone and against Hugging Face diffusers' ``UNet1DModel`` with 250 DDPM steps.
 
     python benchmarks/bench_diffusion.py
+    python benchmarks/bench_diffusion.py memory
 
-Prints one JSON line per measurement. The peer runs in the interpreter that FOLIOCAST_PEERS_PYTHON names (one with
+Prints one JSON line per measurement; with ``memory``, the largest resident set of 10,000 scenarios of 500 assets, each
+model in a process of its own. The peer runs in the interpreter that FOLIOCAST_PEERS_PYTHON names (one with
 torch and diffusers installed); without it the comparison is left out. Both sides train for the same CPU time on the
 same windows and are scored by the energy score of held-out windows; times are CPU seconds of one thread.
 """
@@ -12,10 +14,12 @@ from __future__ import annotations
 
 import json
 import os
+import resource
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -36,6 +40,8 @@ from foliocast.models.diffusion.pretrained import PretrainedScenarios
 from foliocast.models.diffusion.samplers import dpm_solver
 from foliocast.models.diffusion.unet1d import UNet1D
 from foliocast.models.training import train
+from foliocast.scenarios.copula import StudentTCopula
+from foliocast.scenarios.fhs import FilteredHistoricalSimulation
 from foliocast.stats.correlation import CorrelationFilter
 from foliocast.stats.scoring import energy_score
 from foliocast.stats.volatility import VolatilityFilter
@@ -107,6 +113,45 @@ def alone() -> None:
         say(what=f"{name} 10,000 x 20 x 20", wall_s=wall, cpu_s=cpu, target_wall_s=5)
 
 
+def classical() -> None:
+    """The same of the filtered models, which the diffusion is measured against."""
+    returns = market(2520, 20)
+    models = {
+        "FHS gjr": FilteredHistoricalSimulation("gjr"),
+        "FHS blend + correlation": FilteredHistoricalSimulation("blend", "ewma"),
+        "t-copula": StudentTCopula(),
+    }
+    for name, model in models.items():
+        _, wall, cpu = clocked(model.fit, returns)
+        say(what=f"{name} fit 2520 x 20", wall_s=wall, cpu_s=cpu, target_wall_s=2)
+        _, wall, cpu = clocked(model.simulate, returns, 20, 10_000, random_state=1)
+        say(what=f"{name} 10,000 x 20 x 20", wall_s=wall, cpu_s=cpu, target_wall_s=0.5)
+
+
+def memory() -> None:
+    """Each model in a process of its own, so that the peak is its own."""
+    for name in LARGE:
+        subprocess.run([sys.executable, __file__, "memory", name], check=True)
+
+
+def memory_of(name: str) -> None:
+    """Peak of 10,000 scenarios x 20 bars x 500 assets."""
+    returns = market(1000, 500).set_axis(pd.bdate_range("2020-03-02", periods=1000))
+    model = LARGE[name]()
+    if name != "pretrained":
+        model.fit(returns)  # type: ignore[attr-defined]
+    _, wall, cpu = clocked(model.simulate, returns, 20, 10_000, random_state=1)  # type: ignore[attr-defined]
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20  # KiB on Linux
+    say(what=f"{name} 10,000 x 20 x 500", wall_s=wall, cpu_s=cpu, peak_gib=peak, target_gib=4)
+
+
+LARGE: dict[str, Callable[[], object]] = {
+    "fhs": lambda: FilteredHistoricalSimulation("blend", "ewma"),
+    "t-copula": lambda: StudentTCopula("blend"),
+    "pretrained": PretrainedScenarios,
+}
+
+
 def split(history: History, share: float = 0.8) -> tuple[int, np.ndarray]:
     """First held-out window start, and held-out windows that do not overlap."""
     first = int(len(history.z) * share)
@@ -162,10 +207,18 @@ def against_diffusers(interpreter: str, seconds: float = 60.0) -> None:
     )
 
 
-if __name__ == "__main__":
+def main() -> None:
+    if sys.argv[1:2] == ["memory"]:
+        memory_of(sys.argv[2]) if sys.argv[2:] else memory()
+        return
+    classical()
     alone()
     peers = os.environ.get("FOLIOCAST_PEERS_PYTHON")
     if peers:
         against_diffusers(peers)
     else:
         print("FOLIOCAST_PEERS_PYTHON is not set: no comparison with diffusers", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()
