@@ -56,7 +56,8 @@ def allocate(panel: Panel, wish: Wish | None = None, assets: list[str] | None = 
     dict
         ``weights`` (asset to fraction), ``value`` of the objective, certified relative ``gap``, ``solver``,
         ``scenarios`` and the portfolio's ``outcome`` over the horizon (mean, deviation, VaR and CVaR at ``alpha``);
-        with a benchmark its own outcome, the tracking error and the active share.
+        with a benchmark its own outcome, the tracking error and the active share. With a benchmark and no choice of
+        assets, others that have not been quoted throughout the last year are left out, and ``notice`` counts them.
 
     Raises
     ------
@@ -64,6 +65,12 @@ def allocate(panel: Panel, wish: Wish | None = None, assets: list[str] | None = 
         Impossible wishes, named; a benchmark that holds what is not among the assets.
     """
     wish = wish or Wish()
+    notice = panel.notice
+    if assets is None and wish.benchmark:
+        assets = _quoted(panel, wish.benchmark)
+        if left := len(panel.assets) - len(assets):
+            told = f"{left} of {len(panel.assets)} assets were not quoted throughout the last year and are left out"
+            notice = f"{notice}; {told}" if notice else told
     scenarios = simulate(panel, wish.model, assets, wish.horizon, wish.n, None, seed)
     cap = wish.max_weight
     if cap is not None and cap * len(scenarios.assets) < 1.0:
@@ -88,8 +95,14 @@ def allocate(panel: Panel, wish: Wish | None = None, assets: list[str] | None = 
         "scenarios": {"model": scenarios.model, "n": scenarios.n_scenarios, "horizon": scenarios.horizon},
         "outcome": _outcome(scenarios.portfolio(weights), scenarios.probabilities, wish.alpha),
         "benchmark": None if benchmark is None else _beside(scenarios, weights, benchmark, wish.alpha),
-        "notice": panel.notice,
+        "notice": notice,
     }
+
+
+def _quoted(panel: Panel, benchmark: Mapping[str, float]) -> list[str]:
+    """Assets without a gap in the last year, and those of the benchmark, whose gaps are the caller's to hear of."""
+    there = panel.close().iloc[-253:].notna().all()
+    return [str(a) for a in panel.assets if there[a] or a in benchmark]
 
 
 def _benchmark(wish: Wish, assets: Sequence[str]) -> pd.Series | None:

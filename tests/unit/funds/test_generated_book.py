@@ -12,8 +12,9 @@ from typer.testing import CliRunner
 
 import foliocast as fc
 from foliocast.apps.cli.main import app
-from foliocast.core.errors import ConfigError, DataError, LookAheadError
+from foliocast.core.errors import ConfigError, DataError, HistoryError, LookAheadError
 from foliocast.portfolio.fixed import read_book
+from foliocast.workflows.allocate import Wish, allocate
 from foliocast.workflows.generate import GenerateOptions, generate
 
 
@@ -54,6 +55,21 @@ def test_it_is_stressed_and_it_is_a_benchmark(folder: Path) -> None:
     assert isinstance(beside, dict)
     assert beside["tracking_error"] <= 0.01 * (1 + 1e-6)
     assert answer["outcome"]["cvar"] < beside["outcome"]["cvar"]  # type: ignore[index]
+
+
+def test_beside_a_benchmark_late_listings_are_left_out_and_counted(panel: fc.Panel) -> None:
+    late = {key: panel.array(key).copy() for key in panel.fields}
+    for values in late.values():
+        values[:-20, 2] = np.nan
+    young = fc.Panel(late, panel.times, panel.assets)
+    first, second, third = (str(a) for a in panel.assets[:3])
+    wish = Wish(model="bootstrap", n=100, benchmark={first: 0.6, second: 0.4}, max_tracking=0.05)
+    answer = allocate(young, wish)
+    assert third not in answer["weights"]
+    assert f"1 of {len(panel.assets)} assets were not quoted" in answer["notice"]
+    assert allocate(panel, wish)["notice"] == panel.notice
+    with pytest.raises(HistoryError, match=third):
+        allocate(young, Wish(model="bootstrap", n=100, benchmark={third: 1.0}))
 
 
 def test_it_is_backtested_but_not_before_its_maker_stopped_learning(folder: Path) -> None:
