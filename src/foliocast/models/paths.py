@@ -118,7 +118,7 @@ class Group:
         from foliocast.models.diffusion.departures import fit_departures
 
         head = fit_departures([past.universe(fitted)])
-        head.share *= DEPARTURE
+        head.share, head.far = head.share * DEPARTURE, head.far * DEPARTURE
         return cls(assets, fitted, head)
 
     def scale(self, past: Record) -> np.ndarray:

@@ -6,7 +6,7 @@ import numpy as np
 
 from foliocast.core.errors import ConfigError
 
-DRIFTS = ("shrunk", "sample", "zero")
+DRIFTS = ("shrunk", "common", "sample", "zero")
 
 
 def expected_drift(returns: np.ndarray, kind: str = "shrunk") -> np.ndarray:
@@ -16,9 +16,9 @@ def expected_drift(returns: np.ndarray, kind: str = "shrunk") -> np.ndarray:
     ----------
     returns : ndarray (time, asset)
         Finite.
-    kind : {"shrunk", "sample", "zero"}
-        ``shrunk``: the mean of all assets, times t^2 / (1 + t^2) for its t-statistic, plus each asset's deviation times
-        the positive-part James-Stein factor (Efron & Morris 1973). One asset keeps only the first factor.
+    kind : {"shrunk", "common", "sample", "zero"}
+        ``common``: the mean of all assets, times t^2 / (1 + t^2) for its t-statistic. ``shrunk``: the same plus each
+        asset's deviation times the positive-part James-Stein factor (Efron & Morris 1973), from four assets on.
     """
     if kind not in DRIFTS:
         raise ConfigError(f"drift '{kind}' is unknown; choose one of {', '.join(DRIFTS)}")
@@ -31,7 +31,7 @@ def expected_drift(returns: np.ndarray, kind: str = "shrunk") -> np.ndarray:
     market = returns.mean(axis=1)
     noise = max(float(market.var()), 1e-300) / n_rows
     centre = market.mean() * market.mean() ** 2 / (market.mean() ** 2 + noise)
-    if n < 4:
+    if n < 4 or kind == "common":
         return np.full(n, centre)
     gap = mean - mean.mean()
     error = (returns - market[:, None]).var(axis=0).mean() / n_rows

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from foliocast.models.diffusion.sizes import Mixture, Sizes
 from foliocast.stats.correlation import CorrelationFilter
 from foliocast.stats.volatility import BlendParameters, GarchParameters, PooledParameters, VolatilityFilter
 
@@ -66,3 +67,12 @@ def _garch(state: dict[str, Any]) -> GarchParameters:
 
 def _plain(values: dict[str, Any]) -> dict[str, Any]:
     return {key: value.tolist() if isinstance(value, np.ndarray) else value for key, value in values.items()}
+
+
+def sizes_to_json(sizes: Sizes) -> dict[str, Any]:
+    return {"bar": sizes.bar.tolist(), "market": _plain(asdict(sizes.market)), "own": _plain(asdict(sizes.own))}
+
+
+def sizes_from_json(state: dict[str, Any]) -> Sizes:
+    parts = [Mixture(np.asarray(state[key]["share"]), np.asarray(state[key]["lean"])) for key in ("market", "own")]
+    return Sizes(np.asarray(state["bar"]), *parts)

@@ -2,7 +2,7 @@
 
 A small network maps `clues` and the number of bars ahead to a log factor on the filter's forecast. It starts at zero,
 is fitted by Student-t likelihood on every asset at hand, bounded, and multiplied by the share of it that the latest
-rows, held out, support: with nothing to learn the filter stands as it is.
+rows, held out, support, one for the next bar and one for later ones: with nothing to learn the filter stands as it is.
 """
 
 from __future__ import annotations
@@ -45,6 +45,7 @@ class ScaleHead(nn.Module):
     centre: Tensor
     spread: Tensor
     share: Tensor
+    far: Tensor
     offset: Tensor
 
     def __init__(self, hidden: int = 32) -> None:
@@ -52,6 +53,7 @@ class ScaleHead(nn.Module):
         self.register_buffer("centre", torch.zeros(N_CLUES))
         self.register_buffer("spread", torch.ones(N_CLUES))
         self.register_buffer("share", torch.ones(()))
+        self.register_buffer("far", torch.ones(()))
         self.register_buffer("offset", torch.zeros(HORIZON), persistent=False)
         self.enter = nn.Linear(N_CLUES, hidden)
         self.leave = zero(nn.Linear(hidden, 1))
@@ -59,7 +61,8 @@ class ScaleHead(nn.Module):
     def forward(self, seen: Tensor) -> Tensor:
         u = ((seen - self.centre) / self.spread).clamp(-3.0, 3.0)
         raw = self.leave(functional.gelu(self.enter(u))).squeeze(-1)
-        return self.share * BOUND * torch.tanh(raw / BOUND)
+        share = torch.where(one_ahead(seen), self.share, self.far)
+        return share * BOUND * torch.tanh(raw / BOUND)
 
     @torch.no_grad()
     def of_history(self, known: Clues) -> np.ndarray:
@@ -77,6 +80,11 @@ class ScaleHead(nn.Module):
     def _at(self, known: Clues, rows: np.ndarray, steps: np.ndarray) -> np.ndarray:
         out: np.ndarray = self(torch.from_numpy(known.ahead(rows, steps))).numpy().astype(float)
         return out
+
+
+def one_ahead(seen: Tensor) -> Tensor:
+    """Whether clues are to the next bar (their last but one is the log of the bars ahead)."""
+    return seen[..., -2] == 0.0
 
 
 @dataclass(frozen=True)
@@ -208,7 +216,8 @@ def adapted(head: ScaleHead, volatility: VolatilityFilter, bars: Bars) -> ScaleH
     full = head.of_history(known)
     late = slice(min(WARM_UP, len(z) // 2), None)
     losses = [_history_loss(share * full[late], z[late]) for share in SHARES]
-    out.share = head.share * SHARES[int(np.argmin(losses))]
+    kept = SHARES[int(np.argmin(losses))]
+    out.share, out.far = head.share * kept, head.far * kept
     rows = np.unique(np.linspace(len(z) // 2, len(z) - 1, 40).astype(int))
     steps = np.arange(1, HORIZON + 1)
     mean = np.mean([out._at(known, np.full(HORIZON, row), steps).mean(axis=1) for row in rows], axis=0)
@@ -255,8 +264,14 @@ def fit_departures(universes: Sequence[Universe], seed: int = 0, spec: TrainingS
     head.spread = early.seen.std(dim=0) + 1e-3
     train(head, early, _loss, replace(spec, seed=seed), late)
     head.eval()
-    with torch.no_grad():
-        full = head(late.seen)
-        losses = [float(t_loss(share * full, late.z)) for share in SHARES]
-    head.share = torch.tensor(SHARES[int(np.argmin(losses))])
+    near = one_ahead(late.seen)
+    head.share, head.far = _best_share(head, late.where(near)), _best_share(head, late.where(~near))
     return head
+
+
+@torch.no_grad()
+def _best_share(head: ScaleHead, samples: ScaleSamples) -> Tensor:
+    """How much of what the head says these samples support."""
+    full = head(samples.seen)
+    losses = [float(t_loss(share * full, samples.z)) for share in SHARES]
+    return torch.tensor(SHARES[int(np.argmin(losses))])

@@ -21,6 +21,8 @@ from foliocast.models.checkpoint import ModelCard, Saveable, kind_of
 from foliocast.models.diffusion.cards import (
     correlation_from_json,
     correlation_to_json,
+    sizes_from_json,
+    sizes_to_json,
     volatility_from_json,
     volatility_to_json,
 )
@@ -32,6 +34,7 @@ from foliocast.models.diffusion.innovations import variance_proxy as variance_pr
 from foliocast.models.diffusion.paths import PATCH, PathSampler, size_ratio
 from foliocast.models.diffusion.pooling import common_filter, like_universes, without_prices
 from foliocast.models.diffusion.preconditioning import WIENER, Preconditioned
+from foliocast.models.diffusion.sizes import Sizes
 from foliocast.models.diffusion.unet1d import UNet1D
 from foliocast.models.training import TrainingResult, TrainingSpec, seed_of, train
 from foliocast.stats.correlation import CorrelationFilter
@@ -101,6 +104,8 @@ class DiffusionScenarios(ScenarioMixin, Saveable, BaseEstimator):
     volatility_, correlation_ : the fitted filters
     level_ : float
         Factor that makes drawn innovations as large as those of the sample.
+    sizes_ : Sizes
+        Law of the sizes of bars and of single shocks: the heavy tails.
     head_ : ScaleHead or None
         Departures of the scale; ``head_.share`` is how much of them held-out rows support.
     training_ : TrainingResult
@@ -152,7 +157,9 @@ class DiffusionScenarios(ScenarioMixin, Saveable, BaseEstimator):
         network = build_network(self.denoiser, len(bars.assets), self.width, self.depth, seed)
         denoiser = Preconditioned(network, WIENER)
         spec = replace(TRAINING if self.training is None else self.training, seed=seed)
-        self.training_, self.gain_ = fit_denoiser(denoiser, history, self.block, spec, self.guidance != 0.0)
+        self.sizes_ = Sizes.fit(history)
+        rest = self.sizes_.taken_out(history, np.random.default_rng(seed))
+        self.training_, self.gain_ = fit_denoiser(denoiser, rest, self.block, spec, self.guidance != 0.0)
         self.denoiser_, self.shrinkage_ = denoiser, denoiser.shrinkage
         self.level_ = size_ratio(self._paths(1.0), history) if self.guidance == 0.0 else 1.0
 
@@ -163,7 +170,9 @@ class DiffusionScenarios(ScenarioMixin, Saveable, BaseEstimator):
         return self._paths(self.level_).draw(start, horizon, condition)
 
     def _paths(self, level: float) -> PathSampler:
-        return PathSampler(self.denoiser_, self.sampler, self.steps, self.block, self.guidance, self.n_jobs, level)
+        return PathSampler(
+            self.denoiser_, self.sampler, self.steps, self.block, self.guidance, self.n_jobs, level, self.sizes_
+        )
 
     def _seen(self, bars: Bars) -> Bars:
         """What the model was fitted to read: with prices, or closes only."""
@@ -189,6 +198,7 @@ class DiffusionScenarios(ScenarioMixin, Saveable, BaseEstimator):
             "gain": self.gain_,
             "priced": self.priced_,
             "level": self.level_,
+            "sizes": sizes_to_json(self.sizes_),
             "timezone": str(bars.times.tz) if bars.times.tz is not None else None,
         }
         until = self.knowledge_until_.isoformat()
@@ -211,6 +221,7 @@ class DiffusionScenarios(ScenarioMixin, Saveable, BaseEstimator):
         model.correlation_ = correlation_from_json(card.state["correlation"])
         network = build_network(model.denoiser, len(card.assets), model.width, model.depth, 0)
         network.load_state_dict(_under("network/", tensors))
+        model.sizes_ = sizes_from_json(card.state["sizes"])
         model.priced_, model.level_, model.head_ = card.state["priced"], card.state["level"], None
         if any(key.startswith("head/") for key in tensors):
             model.head_ = ScaleHead()

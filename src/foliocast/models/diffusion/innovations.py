@@ -14,6 +14,7 @@ import numpy as np
 from foliocast.core.scenario_base import Bars
 from foliocast.models.diffusion.clues import Clues, Priced, clues
 from foliocast.stats.correlation import CorrelationFilter
+from foliocast.stats.drift import expected_drift
 from foliocast.stats.volatility import CEILING, FLOOR, VolatilityFilter, bar_variance, ewma_before
 
 if TYPE_CHECKING:
@@ -44,6 +45,8 @@ class Origin:
     correlation : ndarray (asset, asset)
     ceiling : ndarray (asset,)
         Volatility that no simulated bar passes.
+    drift : ndarray (asset,)
+        Mean log return of a bar.
     departure : ndarray (bar, asset), optional
         Factors on the volatility of the next bars (`departures`); the last holds from there on.
     """
@@ -55,14 +58,16 @@ class Origin:
     recent: np.ndarray
     correlation: np.ndarray
     ceiling: np.ndarray
+    drift: np.ndarray
     departure: np.ndarray | None = None
 
     def sigma(self, state: Any, bar: int) -> np.ndarray:
         """Volatility of the bar that follows a state ``bar`` bars ahead of the origin, (batch, asset)."""
-        sigma = self.volatility.sigma(state) * self.scale
-        if self.departure is not None:
-            sigma = sigma * self.departure[min(bar, len(self.departure) - 1)]
-        return np.minimum(sigma, self.ceiling)
+        return np.minimum(self.volatility.sigma(state) * self.scale * self.factor(bar), self.ceiling)
+
+    def factor(self, bar: int) -> np.ndarray | float:
+        """Departure of that bar's volatility; the recursion goes on without it, as it did when it was learnt."""
+        return 1.0 if self.departure is None else self.departure[min(bar, len(self.departure) - 1)]
 
 
 @dataclass(frozen=True)
@@ -142,7 +147,9 @@ def origin(
     ceiling = CEILING * sigma.max(axis=0) * scale
     departure = None if head is None or known is None else np.exp(head.of_future(known))
     today = correlation.current(z / scale)
-    return Origin(volatility, state, _slow(bars.log_returns)[-1], scale, z[-RECENT:] / scale, today, ceiling, departure)
+    drift = expected_drift(bars.log_returns, "common")
+    slow = _slow(bars.log_returns)[-1]
+    return Origin(volatility, state, slow, scale, z[-RECENT:] / scale, today, ceiling, drift, departure)
 
 
 def state_now(start: Origin, sigma: np.ndarray, recent: np.ndarray) -> np.ndarray:

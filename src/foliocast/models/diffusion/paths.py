@@ -18,6 +18,7 @@ from foliocast.models.diffusion.innovations import FARTHEST, RECENT, History, Or
 from foliocast.models.diffusion.preconditioning import Context, Denoiser, GaussianPrior, Preconditioned
 from foliocast.models.diffusion.process import karras_sigmas
 from foliocast.models.diffusion.samplers import sampler_named
+from foliocast.models.diffusion.sizes import Sizes, common_direction
 from foliocast.stats.conditioning import meet
 
 PATCH = 10  # bars of a token; windows are whole patches, in training and in sampling
@@ -44,6 +45,8 @@ class PathSampler:
         Threads; the bits do not depend on it.
     level : float
         Factor on what is drawn around what is expected given the condition (`size_ratio`).
+    sizes : Sizes, optional
+        Random sizes of bars and entries, which the denoiser was not shown.
     """
 
     denoiser: Preconditioned
@@ -53,6 +56,7 @@ class PathSampler:
     guidance: float = 0.0
     jobs: int = 1
     level: float = 1.0
+    sizes: Sizes | None = None
 
     def draw(
         self, start: Origin, horizon: int, condition: Condition
@@ -112,7 +116,7 @@ class PathSampler:
         sigma = np.broadcast_to(now[:, None], (len(now), *out.shape[1:]))
         fixed = np.log1p(condition.path)
         for _ in range(1 if out.shape[1] == 1 else PASSES):
-            window = _window(condition, fixed, sigma)
+            window = _window(condition, fixed, sigma, start.drift)
             z = self._innovations(start, walk, window, len(out), np.random.default_rng(seed))
             there = replace(walk)
             sigma = there.along(start, z, out, fixed)
@@ -158,24 +162,30 @@ class PathSampler:
         if self.guidance not in (0.0, 1.0):
             denoiser = ClassifierFree(denoiser, self.guidance)
         back: Callable[[Tensor], Tensor] | None = None
-        assert context.prior is not None
+        free = context.prior
+        assert free is not None
+        bars: Tensor | None = None
+        if self.sizes is not None and window.weights is None:
+            bars = self.sizes.bars((len(noise), window.length), free, window.known, window.values, generator)
+            if window.values is not None:
+                window = replace(window, values=window.values / self.sizes.deviation(bars))
         if window.known is not None:
             assert window.values is not None
-            context = replace(
-                context,
-                known=window.known,
-                values=window.values,
-                prior=context.prior.given(window.known, window.values),
-            )
+            given = free.given(window.known, window.values)
+            context = replace(context, known=window.known, values=window.values, prior=given)
         if window.weights is not None:
             assert window.assets is not None
             assert window.totals is not None
             denoiser, context, back = path_total(denoiser, context, window.weights, window.assets, window.totals)
-        assert context.prior is not None
+        prior = context.prior
+        assert prior is not None
         sigmas = noise_levels(self.steps)
-        x = context.prior.start(noise, float(sigmas[0]))
-        x = sampler_named(self.sampler)(denoiser, x, sigmas, context, generator)
-        x = context.prior.mean + self.level * (x - context.prior.mean)
+        x = prior.start(noise, float(sigmas[0]))
+        around = sampler_named(self.sampler)(denoiser, x, sigmas, context, generator) - prior.mean
+        if self.sizes is not None and bars is not None:
+            around = self.sizes.around(around, prior, common_direction(free), generator)
+            return self.sizes.deviation(bars) * (prior.mean + self.level * around)
+        x = prior.mean + self.level * around
         return x if back is None else back(x)
 
 
@@ -241,7 +251,7 @@ class Window:
         return replace(self, values=part(self.values), totals=part(self.totals))
 
 
-def _window(condition: Condition, fixed: np.ndarray, sigma: np.ndarray) -> Window:
+def _window(condition: Condition, fixed: np.ndarray, sigma: np.ndarray, drift: np.ndarray) -> Window:
     """Read a condition on returns as one on innovations, given the volatility along each path.
 
     Points that are given only at some bars beside totals of other assets are left to `meet`.
@@ -250,12 +260,12 @@ def _window(condition: Condition, fixed: np.ndarray, sigma: np.ndarray) -> Windo
     touched = np.isfinite(condition.total)
     window = Window(len(fixed))
     if known.any() and not (touched.any() and (known.any(axis=0) != known.all(axis=0)).any()):
-        values = np.where(known, np.where(known, fixed, 0.0) / sigma, 0.0)
+        values = np.where(known, np.where(known, fixed - drift, 0.0) / sigma, 0.0)
         window = replace(window, known=torch.from_numpy(known), values=torch.from_numpy(values).float())
     if touched.any():
         shape = sigma[:, :, touched].mean(axis=(0, 2))
         size = (sigma[:, :, touched] * shape[:, None]).sum(axis=1) / (shape**2).sum()
-        totals = np.log1p(condition.total[touched]) / size
+        totals = (np.log1p(condition.total) - len(fixed) * drift)[touched] / size
         window = replace(
             window,
             weights=torch.from_numpy(shape / shape[0]).float(),
@@ -288,13 +298,14 @@ class _Walk:
         sigmas, seen = np.empty(z.shape), np.array(z, dtype=float)
         for h in range(length):
             sigmas[:, h] = start.sigma(self.state, self.bar)
-            self.bar += 1
             out[:, h] = z[:, h] * sigmas[:, h]
             if fixed is not None:
                 known = np.isfinite(fixed[h])
-                out[:, h, known] = fixed[h, known]
+                out[:, h, known] = (fixed[h] - start.drift)[known]
                 seen[:, h, known] = out[:, h, known] / sigmas[:, h, known]
-            self.state = start.volatility.step(self.state, _clip(out[:, h]))
+            self.state = start.volatility.step(self.state, _clip(out[:, h] / start.factor(self.bar)))
+            self.bar += 1
+            out[:, h] += start.drift
         before = np.broadcast_to(self.recent, (n, RECENT, z.shape[2]))
         self.recent = np.concatenate([before, seen], axis=1)[:, -RECENT:]
         return sigmas

@@ -21,8 +21,9 @@ from foliocast.models.checkpoint import ModelCard, load_checkpoint
 from foliocast.models.diffusion.cards import pooled_from_json
 from foliocast.models.diffusion.departures import ScaleHead, adapted
 from foliocast.models.diffusion.generator import TRAINING, build_network, fit_denoiser, training_seed
-from foliocast.models.diffusion.innovations import origin, study
-from foliocast.models.diffusion.paths import PathSampler, size_ratio
+from foliocast.models.diffusion.innovations import History, Origin, origin, study
+from foliocast.models.diffusion.matching import matched
+from foliocast.models.diffusion.paths import PathSampler
 from foliocast.models.diffusion.pooling import without_prices
 from foliocast.models.diffusion.preconditioning import Preconditioned
 from foliocast.models.diffusion.pretraining import correlation_for, filter_for
@@ -40,7 +41,6 @@ class Pretrained:
     denoiser: Preconditioned
     pooled: dict[int, PooledParameters]
     card: ModelCard
-    level: float
     head: ScaleHead
 
     @property
@@ -62,19 +62,20 @@ def _assemble(tensors: dict[str, Tensor], card: ModelCard) -> Pretrained:
     head = ScaleHead()
     learnt = {key[5:]: value for key, value in tensors.items() if key.startswith("head/")}
     if learnt:  # without: as it starts, departing from nothing
-        head.load_state_dict(learnt)
+        head.load_state_dict({"far": learnt["share"]} | learnt)
     network.load_state_dict({key: value for key, value in tensors.items() if not key.startswith("head/")})
     denoiser = Preconditioned(network, shrinkage=state["shrinkage"]).eval()
     pooled = {int(size): pooled_from_json(p) for size, p in state["pooled"].items()}
-    return Pretrained(denoiser, pooled, card, state.get("level", 1.0), head.eval())
+    return Pretrained(denoiser, pooled, card, head.eval())
 
 
 class PretrainedScenarios(ScenarioMixin, BaseEstimator):
     """Scenario model that needs no training: one `DiT` over hundreds of stocks and universes of 3 to 100 of them.
 
     Volatility and correlation are filtered from the returns handed in (prices are not looked at), with the departures
-    of the scale that stocks have in common; the network adds what their innovations have in common. It has seen the
-    market up to ``knowledge_until_`` and refuses to decide before that date.
+    of the scale that stocks have in common; the network adds what their innovations have in common, as far as those
+    of the history are as heavy in the tails (`matching`). It has seen the market up to ``knowledge_until_`` and
+    refuses to decide before that date.
 
     Parameters
     ----------
@@ -137,19 +138,16 @@ class PretrainedScenarios(ScenarioMixin, BaseEstimator):
         """
         self.fit(X)
         packaged, bars = self._packaged(), without_prices(self.history_)
-        volatility = filter_for(packaged.pooled, len(bars.assets))
-        head = adapted(packaged.head, volatility, bars)
-        history = study(volatility, correlation_for(volatility, bars, head), bars, head)
+        _, history = self._filtered(bars)
         denoiser = copy.deepcopy(packaged.denoiser)
         spec = replace(FINE_TUNING if training is None else training, seed=training_seed(self.random_state))
         self.training_, self.gain_ = fit_denoiser(denoiser, history, 20, spec, self.guidance != 0.0)
         self.denoiser_ = denoiser.eval()
-        self.level_ = size_ratio(replace(self._paths(denoiser), level=1.0), history)
         self.tuned_until_ = _naive(bars.times[-1])
         return self
 
     def _learn(self, bars: Bars) -> None:
-        for name in ("denoiser_", "level_", "tuned_until_"):
+        for name in ("denoiser_", "tuned_until_"):
             self.__dict__.pop(name, None)
 
     def _sampler(
@@ -162,16 +160,26 @@ class PretrainedScenarios(ScenarioMixin, BaseEstimator):
                 f"{self.knowledge_until_.date()}: its scenarios would know the future; decide later, fit a "
                 "DiffusionScenarios on the history, or set allow_contaminated=True and say so"
             )
-        packaged, bars = self._packaged(), without_prices(bars)
-        volatility = filter_for(packaged.pooled, len(bars.assets))
-        head = adapted(packaged.head, volatility, bars)
-        start = origin(volatility, correlation_for(volatility, bars, head), bars, head)
-        denoiser = getattr(self, "denoiser_", packaged.denoiser)
-        return self._paths(denoiser).draw(start, horizon, condition)
+        start, history = self._filtered(without_prices(bars))
+        paths = PathSampler(
+            getattr(self, "denoiser_", self._packaged().denoiser),
+            self.sampler,
+            self.steps,
+            guidance=self.guidance,
+            jobs=self.n_jobs,
+        )
+        if self.guidance == 0.0:
+            match = matched(paths, history)
+            paths = replace(paths, denoiser=match.of(paths.denoiser), level=match.level)
+        return paths.draw(start, horizon, condition)
 
-    def _paths(self, denoiser: Preconditioned) -> PathSampler:
-        level: float = getattr(self, "level_", self._packaged().level) if self.guidance == 0.0 else 1.0
-        return PathSampler(denoiser, self.sampler, self.steps, 20, self.guidance, self.n_jobs, level)
+    def _filtered(self, bars: Bars) -> tuple[Origin, History]:
+        """Where paths that follow the history start, and its innovations."""
+        packaged = self._packaged()
+        volatility = filter_for(packaged.pooled, bars.log_returns)
+        head = adapted(packaged.head, volatility, bars)
+        correlation = correlation_for(volatility, bars, head)
+        return origin(volatility, correlation, bars, head), study(volatility, correlation, bars, head)
 
     def _packaged(self) -> Pretrained:
         return load_pretrained(WEIGHTS_FOLDER if self.weights is None else Path(self.weights))
