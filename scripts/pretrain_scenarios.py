@@ -16,19 +16,20 @@ from pathlib import Path
 import numpy as np
 import pandas as pd
 import torch
+from safetensors.torch import load_file, save_file
 
 from foliocast.models.checkpoint import ModelCard, kind_of, save_checkpoint
 from foliocast.models.diffusion.cards import pooled_from_json, pooled_to_json
+from foliocast.models.diffusion.departures import ScaleHead
 from foliocast.models.diffusion.fitting import DiffusionLoss, earned_shrinkage
 from foliocast.models.diffusion.generator import build_network
-from foliocast.models.diffusion.paths import PATCH, PathSampler
+from foliocast.models.diffusion.paths import PATCH
 from foliocast.models.diffusion.preconditioning import Preconditioned
-from foliocast.models.diffusion.pretrained import WEIGHTS_FOLDER, PretrainedScenarios
+from foliocast.models.diffusion.pretrained import WEIGHTS_FOLDER, PretrainedScenarios, load_pretrained
 from foliocast.models.diffusion.pretraining import (
     UniverseLoss,
     UniverseSamples,
     common_departures,
-    drawn_level,
     pooled_by_size,
 )
 from foliocast.models.training import TrainingSpec, train
@@ -53,6 +54,18 @@ def filters(returns: pd.DataFrame, work: Path, seed: int) -> dict:
     return {int(size): pooled_from_json(p) for size, p in json.loads(file.read_text()).items()}
 
 
+def departures(returns: pd.DataFrame, pooled: dict, work: Path, seed: int) -> ScaleHead:
+    """Departures of the scale, learnt once a run."""
+    file = work / "head.safetensors"
+    head = ScaleHead()
+    if file.exists():
+        head.load_state_dict(load_file(file))
+        return head.eval()
+    head = common_departures(returns, pooled, seed)
+    save_file(head.state_dict(), file)
+    return head
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("prices", type=Path)
@@ -60,7 +73,8 @@ def main() -> None:
     parser.add_argument("--work", type=Path, default=Path("runs/pretrain"))
     parser.add_argument("--out", type=Path, default=WEIGHTS_FOLDER)
     parser.add_argument("--steps", type=int, default=8000)
-    parser.add_argument("--universes", type=int, default=300)
+    parser.add_argument("--from", type=Path, dest="earlier", help="folder of an earlier model whose network goes on")
+    parser.add_argument("--universes", type=int, default=400)
     parser.add_argument("--width", type=int, default=48)
     parser.add_argument("--depth", type=int, default=2)
     parser.add_argument("--seed", type=int, default=0)
@@ -74,16 +88,19 @@ def main() -> None:
     split = until - pd.DateOffset(years=HELD_OUT_YEARS)
     seen = returns.loc[:split, ~held_out]
     pooled = filters(seen, args.work, args.seed)
-    samples = UniverseSamples.build(seen, pooled, args.universes, seed=args.seed)
+    head = departures(seen, pooled, args.work, args.seed + 2)
+    samples = UniverseSamples.build(seen, pooled, args.universes, seed=args.seed, head=head)
     # The filters need a run-up of four years; only windows inside the held-out years are scored.
     late = returns.loc[split - pd.DateOffset(years=4) :, held_out]
     days = int((late.index > split).sum())
-    validation = UniverseSamples.build(late, pooled, 24, bars=len(late), last=days, seed=args.seed + 1)
+    validation = UniverseSamples.build(late, pooled, 24, bars=len(late), last=days, seed=args.seed + 1, head=head)
 
     denoiser = Preconditioned(build_network("dit", 0, args.width, args.depth, args.seed))
+    if args.earlier is not None:
+        denoiser.network.load_state_dict(load_pretrained(args.earlier).denoiser.network.state_dict())
     spec = TrainingSpec(
         optimizer="adamw",
-        lr=1.5e-3,
+        lr=1.5e-3 if args.earlier is None else 3e-4,
         weight_decay=1e-2,
         batch_size=1,
         epochs=1_000_000,
@@ -104,12 +121,10 @@ def main() -> None:
     result = train(denoiser, samples, loss, spec, validation, args.work / "state.safetensors", note)
     shares = [earned_shrinkage(denoiser, part, conditional=False) for part in validation.pool]
     denoiser.shrinkage = float(np.mean([share for share, _ in shares]))
-    head = common_departures(seen, pooled, args.seed + 2)
     state = {
         "width": args.width,
         "depth": args.depth,
         "shrinkage": denoiser.shrinkage,
-        "level": drawn_level(PathSampler(denoiser.eval()), head, seen, pooled, args.seed + 3),
         "gain": float(np.mean([gain for _, gain in shares])),
         "steps": result.steps,
         "assets": int((~held_out).sum()),

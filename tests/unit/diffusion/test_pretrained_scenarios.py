@@ -16,10 +16,23 @@ from foliocast.core.protocols import ScenarioModel
 from foliocast.models.checkpoint import save_checkpoint
 from foliocast.models.diffusion.fitting import DiffusionLoss
 from foliocast.models.diffusion.generator import build_network
-from foliocast.models.diffusion.preconditioning import Preconditioned
+from foliocast.models.diffusion.innovations import History
+from foliocast.models.diffusion.matching import matched, tail_ratio
+from foliocast.models.diffusion.paths import PathSampler, Window
+from foliocast.models.diffusion.preconditioning import Context, GaussianPrior, Preconditioned
 from foliocast.models.diffusion.pretrained import FINE_TUNING, WEIGHTS_FOLDER, PretrainedScenarios, load_pretrained
-from foliocast.models.diffusion.pretraining import SIZES, UniverseLoss, UniverseSamples, filter_for, pooled_by_size
+from foliocast.models.diffusion.pretraining import (
+    SIZES,
+    USUAL,
+    UniverseLoss,
+    UniverseSamples,
+    filter_for,
+    law_for,
+    pooled_by_size,
+    usual_garch,
+)
 from foliocast.models.training import TrainingSpec, train
+from foliocast.stats.volatility import fit_garch, fit_pooled
 from markets import make_panel
 
 
@@ -120,11 +133,31 @@ def test_pretraining_end_to_end_on_a_small_panel(tmp_path: Path) -> None:
 def test_filters_are_interpolated_between_sizes() -> None:
     pooled = load_pretrained(WEIGHTS_FOLDER).pooled
     low, high = min(pooled), max(pooled)
-    assert filter_for(pooled, 1).parameters_.intercept == pooled[low].intercept
-    assert filter_for(pooled, 500).parameters_.intercept == pooled[high].intercept
-    between = filter_for(pooled, 9).parameters_.intercept
+
+    def intercept(n_assets: int) -> float:
+        return float(law_for(pooled, n_assets).intercept)
+
+    assert intercept(1) == pooled[low].intercept
+    assert intercept(500) == pooled[high].intercept
+    between = intercept(9)
     ends = sorted(p.intercept for p in pooled.values())
     assert ends[0] <= between <= ends[-1]
+
+
+def test_a_long_history_bends_the_law_of_the_stocks_to_its_own() -> None:
+    pooled = load_pretrained(WEIGHTS_FOLDER).pooled
+    x = np.random.default_rng(0).normal(0, 0.01, (2000, 5))  # no clusters at all
+    law, own = law_for(pooled, 5), fit_pooled(x)
+
+    def gap(n_bars: int) -> float:
+        """How much of the law of the stocks is left."""
+        mixed = filter_for(pooled, x[:n_bars]).parameters_.pooled.coefficients
+        mine = fit_pooled(x[:n_bars]).coefficients
+        return float((mixed - mine) @ (law.coefficients - mine) / ((law.coefficients - mine) ** 2).sum())
+
+    assert gap(2000) == pytest.approx(0.5)
+    assert gap(200) == pytest.approx(10 / 11)
+    assert own.coefficients[:4].sum() < 0.1 < law.coefficients[:4].sum()  # on the own variance of the past
 
 
 def test_another_folder_of_weights_can_be_named(tmp_path: Path, returns: pd.DataFrame) -> None:
@@ -139,3 +172,36 @@ def test_another_folder_of_weights_can_be_named(tmp_path: Path, returns: pd.Data
         return float((x**4).mean())
 
     assert kurtosis(quiet) < 3.3 < kurtosis(loud)
+
+
+def three_assets(degrees: float, n_bars: int) -> History:
+    """Innovations with Student-t tails, standardised."""
+    z = np.random.default_rng(2).standard_t(degrees, (n_bars, 3)) / np.sqrt(degrees / (degrees - 2))
+    return History(z, np.zeros((n_bars, 3, 1), dtype=np.float32), np.eye(3)[None])
+
+
+def test_the_share_of_the_network_follows_the_tails_of_the_history() -> None:
+    paths = PathSampler(load_pretrained(WEIGHTS_FOLDER).denoiser)
+    heavy, light, few = (
+        matched(paths, three_assets(degrees, n)) for degrees, n in ((4.0, 2000), (60.0, 2000), (60.0, 60))
+    )
+    assert light.share < 0.5 < heavy.share <= 1.0
+    assert light.share < few.share  # sixty rows say little of tails
+    with torch.no_grad():
+        for degrees, match in ((4.0, heavy), (60.0, light)):
+            part = dataclasses.replace(paths, denoiser=match.of(paths.denoiser), level=match.level)
+            generator = torch.Generator().manual_seed(7)
+            noise = torch.randn((300, 20, 3), generator=generator)
+            prior = GaussianPrior.of(torch.eye(3))
+            z = part.sampled(noise, Context(prior=prior), Window(20), generator).numpy()
+            history = three_assets(degrees, 2000).z
+            assert np.abs(z).mean() == pytest.approx(np.abs(history).mean(), rel=0.05)
+            assert tail_ratio(z) == pytest.approx(tail_ratio(history), rel=0.05)
+    assert paths.denoiser.shrinkage == load_pretrained(WEIGHTS_FOLDER).denoiser.shrinkage
+
+
+def test_a_short_history_has_the_volatility_law_that_is_usual() -> None:
+    x = np.random.default_rng(0).normal(0, 0.01, (120, 4))
+    own, mixed = fit_garch(x), usual_garch(x)
+    for mine, both, usual in zip((own.alpha, own.gamma, own.beta), (mixed.alpha, mixed.gamma, mixed.beta), USUAL):
+        assert np.all(np.abs(both - usual) <= 0.2 * np.abs(mine - usual) + 1e-12)
