@@ -22,30 +22,27 @@ from torch import Tensor
 from foliocast.core.errors import ConfigError, DataError, LookAheadError
 from foliocast.models.diffusion.dit import DiT
 from foliocast.models.diffusion.editing import RowNetwork, edit
-from foliocast.models.diffusion.fitting import CENTRE, SPREAD, earned_share
+from foliocast.models.diffusion.fitting import CENTRE, DENOISING, SPREAD, earned_share
 from foliocast.models.diffusion.guidance import ClassifierFree
 from foliocast.models.diffusion.preconditioning import WIENER, Context, GaussianPrior, Preconditioned, denoising_loss
 from foliocast.models.diffusion.process import training_sigmas
 from foliocast.models.diffusion.samplers import sampler_named
-from foliocast.models.training import TensorSamples, TrainingResult, TrainingSpec, chronological_split, seed_of, train
+from foliocast.models.training import (
+    TensorSamples,
+    TrainingResult,
+    TrainingSpec,
+    chronological_split,
+    initialised,
+    seed_of,
+    train,
+)
 
 UNSAID = -1
 CHUNK = 2048  # samples edited at a time
 VALIDATION = 0.15
 RIDGE = 1e-3  # on the correlation of a window's entries: collinear factors must not be known exactly
 
-TRAINING = TrainingSpec(
-    optimizer="adamw",
-    lr=2e-3,
-    weight_decay=1e-2,
-    batch_size=256,
-    epochs=50,
-    max_steps=300,
-    patience=5,
-    ema=0.99,
-    schedule="cosine",
-    warmup_steps=20,
-)
+TRAINING = replace(DENOISING, batch_size=256, epochs=50, max_steps=300, patience=5, ema=0.99)
 
 
 @dataclass(frozen=True)
@@ -216,9 +213,7 @@ class FactorAugmenter(BaseEstimator):
     def _fit_network(self, z: Tensor, said: Conditions, seen: Tensor, held: Tensor) -> None:
         seed = seed_of(self.random_state, 91) % 2**31
         n_state = self.shape_[1] + self.n_labels + len(self.sectors_)
-        with torch.random.fork_rng(devices=[]):
-            torch.default_generator.manual_seed(seed)
-            net = DiT(self.width, self.depth, 2, patch=self.shape_[0], n_state=n_state)
+        net = initialised(lambda: DiT(self.width, self.depth, 2, patch=self.shape_[0], n_state=n_state), seed)
         denoiser = Preconditioned(RowNetwork(net, self.shape_[0]), WIENER)
         fit, valid = (TensorSamples(z[index], said.label[index], said.sector[index]) for index in (seen, held))
         spec = replace(TRAINING if self.training is None else self.training, seed=seed)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Self
 
@@ -19,7 +18,15 @@ from foliocast.features.transforms import FeatureSet
 from foliocast.models.checkpoint import ModelCard, Saveable, kind_of
 from foliocast.models.heads import Head, head_of
 from foliocast.models.paths import Draw, Shocks
-from foliocast.models.training import Loss, TrainingResult, TrainingSpec, chronological_split, seed_of, train
+from foliocast.models.training import (
+    Loss,
+    TrainingResult,
+    TrainingSpec,
+    chronological_split,
+    initialised,
+    seed_of,
+    train,
+)
 from foliocast.models.windowed import Part, Scaling, Supervised, WindowForecaster
 
 
@@ -129,13 +136,6 @@ class NetworkPredictor:
         seen = torch.from_numpy(np.ascontiguousarray(windows))
         out = self.module(seen) if present is None else self.module(seen, torch.from_numpy(present))
         return out
-
-
-def initialised(build: Callable[[], nn.Module], seed: int) -> nn.Module:
-    """A module whose initial weights depend on the seed alone."""
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
-        return build()
 
 
 @dataclass(kw_only=True, eq=False, repr=False)

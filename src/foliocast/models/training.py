@@ -16,7 +16,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import numpy as np
 import torch
@@ -28,6 +28,7 @@ from foliocast.core.errors import ConfigError, DataError, HistoryError
 from foliocast.runtime.progress import tell
 
 Loss = Callable[[Any, tuple[Tensor, ...], torch.Generator], Tensor]
+Module = TypeVar("Module", bound=nn.Module)
 
 
 @dataclass(frozen=True)
@@ -90,6 +91,13 @@ class TrainingSpec:
             raise ConfigError("batch_size and epochs must be at least 1, lr positive, weight_decay not negative")
         if self.ema is not None and not 0 < self.ema < 1:
             raise ConfigError(f"ema = {self.ema} must lie between 0 and 1 (0.999 is usual), or be None")
+
+
+def initialised(build: Callable[[], Module], seed: int) -> Module:
+    """A module whose initial weights depend on the seed alone."""
+    with torch.random.fork_rng(devices=[]):
+        torch.default_generator.manual_seed(seed)
+        return build()
 
 
 class Samples(Protocol):

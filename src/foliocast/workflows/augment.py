@@ -26,8 +26,7 @@ from foliocast.core.errors import ConfigError, InterruptedRun
 from foliocast.core.panel import Panel
 from foliocast.models.augmentation import FactorAugmenter, loss_guided
 from foliocast.models.lstm import LSTMNet
-from foliocast.models.network import initialised
-from foliocast.models.training import TensorSamples, TrainingSpec, seed_of, train
+from foliocast.models.training import TensorSamples, TrainingSpec, initialised, seed_of, train
 from foliocast.models.transformer import PatchTransformer
 from foliocast.runtime.files import write_json
 from foliocast.runtime.resume import BundleStore

@@ -20,8 +20,7 @@ from foliocast.models.allocator.heads import LAYERS, Rules
 from foliocast.models.allocator.network import AllocationNet
 from foliocast.models.allocator.outcome import EXECUTIONS, Frictions, Objective, legs, period
 from foliocast.models.checkpoint import ModelCard, Saveable, kind_of
-from foliocast.models.network import initialised
-from foliocast.models.training import TrainingResult, TrainingSpec, chronological_split, seed_of, train
+from foliocast.models.training import TrainingResult, TrainingSpec, chronological_split, initialised, seed_of, train
 from foliocast.models.windowed import REACH, positions
 
 Batch = tuple[Tensor, ...]

@@ -21,7 +21,7 @@ from foliocast.core.scenario_base import Bars
 from foliocast.models.diffusion.clues import HORIZON, N_CLUES, N_OWN, N_PRICED, QUARTERS, YEARS, Clues, Priced, clues
 from foliocast.models.diffusion.innovations import own_scale
 from foliocast.models.diffusion.layers import zero
-from foliocast.models.training import TrainingSpec, train
+from foliocast.models.training import TrainingSpec, initialised, train
 from foliocast.stats.volatility import VolatilityFilter
 
 BOUND = 0.7  # of the log factor
@@ -257,9 +257,7 @@ def fit_departures(universes: Sequence[Universe], seed: int = 0, spec: TrainingS
     longest = max(len(u.returns) for u in universes)
     gap = 2.0 * HORIZON / longest
     early, late = samples.where(samples.when < 1 - HELD_OUT - gap), samples.where(samples.when >= 1 - HELD_OUT)
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
-        head = ScaleHead()
+    head = initialised(ScaleHead, seed)
     head.centre = early.seen.mean(dim=0)
     head.spread = early.seen.std(dim=0) + 1e-3
     train(head, early, _loss, replace(spec, seed=seed), late)

@@ -12,7 +12,9 @@ from torch import Tensor
 from foliocast.models.diffusion.innovations import STRIDE, History
 from foliocast.models.diffusion.preconditioning import Context, GaussianPrior, Preconditioned, denoising_loss
 from foliocast.models.diffusion.process import per_sample, training_sigmas
+from foliocast.models.training import TrainingSpec
 
+DENOISING = TrainingSpec(optimizer="adamw", lr=2e-3, weight_decay=1e-2, schedule="cosine", warmup_steps=20)
 CENTRE, SPREAD = -0.3, 1.2  # of the log noise levels: where innovations differ from Gaussian
 
 

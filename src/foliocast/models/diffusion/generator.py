@@ -28,7 +28,7 @@ from foliocast.models.diffusion.cards import (
 )
 from foliocast.models.diffusion.departures import WARM_UP, ScaleHead, fit_departures
 from foliocast.models.diffusion.dit import DiT
-from foliocast.models.diffusion.fitting import DiffusionLoss, WindowSamples, earned_shrinkage
+from foliocast.models.diffusion.fitting import DENOISING, DiffusionLoss, WindowSamples, earned_shrinkage
 from foliocast.models.diffusion.innovations import N_STATE, RECENT, History, innovations, origin, own_scale, study
 from foliocast.models.diffusion.innovations import variance_proxy as variance_proxy
 from foliocast.models.diffusion.paths import PATCH, PathSampler, size_ratio
@@ -36,24 +36,13 @@ from foliocast.models.diffusion.pooling import common_filter, like_universes, wi
 from foliocast.models.diffusion.preconditioning import WIENER, Preconditioned
 from foliocast.models.diffusion.sizes import Sizes
 from foliocast.models.diffusion.unet1d import UNet1D
-from foliocast.models.training import TrainingResult, TrainingSpec, seed_of, train
+from foliocast.models.training import TrainingResult, TrainingSpec, initialised, seed_of, train
 from foliocast.stats.correlation import CorrelationFilter
 
 KEPT = 2520  # rows of history that a saved model carries
 VALIDATION = 0.15  # share of the windows, the latest, on which training stops and the network's share is set
 
-TRAINING = TrainingSpec(
-    optimizer="adamw",
-    lr=2e-3,
-    weight_decay=1e-2,
-    batch_size=128,
-    epochs=60,
-    max_steps=250,
-    patience=8,
-    ema=0.995,
-    schedule="cosine",
-    warmup_steps=20,
-)
+TRAINING = replace(DENOISING, batch_size=128, epochs=60, max_steps=250, patience=8, ema=0.995)
 
 
 class DiffusionScenarios(ScenarioMixin, Saveable, BaseEstimator):
@@ -237,13 +226,11 @@ def _under(prefix: str, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
 
 def build_network(kind: str, n_assets: int, width: int, depth: int, seed: int) -> torch.nn.Module:
     """A fresh network; its random weights depend on the seed only."""
-    with torch.random.fork_rng(devices=[]):
-        torch.default_generator.manual_seed(seed)
-        if kind == "dit":
-            return DiT(width, depth, heads=2, patch=PATCH, n_state=N_STATE, dropout=0.1)
-        if kind == "unet":
-            channels = tuple(width * 2**level for level in range(depth))
-            return UNet1D(n_assets, channels, n_state=N_STATE, dropout=0.1)
+    if kind == "dit":
+        return initialised(lambda: DiT(width, depth, heads=2, patch=PATCH, n_state=N_STATE, dropout=0.1), seed)
+    if kind == "unet":
+        channels = tuple(width * 2**level for level in range(depth))
+        return initialised(lambda: UNet1D(n_assets, channels, n_state=N_STATE, dropout=0.1), seed)
     raise ConfigError(f"denoiser = {kind!r}: expected dit or unet")
 
 
