@@ -175,8 +175,14 @@ def score_held_out(
     return pd.DataFrame(rows)
 
 
-def score_known(generator: FundGenerator, corpus: FundCorpus, n: int = 8, numbers: bool = True) -> pd.DataFrame:
-    """Scores on the first filing that every fund the generator knows made after what it has seen.
+def score_known(
+    generator: FundGenerator,
+    corpus: FundCorpus,
+    n: int = 8,
+    numbers: bool = True,
+    forms: Sequence[str] = ("13F-HR", "NPORT-P"),
+) -> pd.DataFrame:
+    """Scores on the first filing of these forms that every fund the generator knows made after what it has seen.
 
     Returns
     -------
@@ -188,6 +194,7 @@ def score_known(generator: FundGenerator, corpus: FundCorpus, n: int = 8, number
     """
     f = corpus.filings
     later = (f["known_at"] > generator.knowledge_until_) & f["fund"].isin(list(generator.memory_.funds))
+    later &= f["form"].isin(list(forms))
     first = f[later].sort_values("as_of", kind="stable").drop_duplicates("fund")
     tickers, sector = corpus.securities.index, corpus.securities["sector"].to_numpy(str)
     rows = []
