@@ -70,9 +70,10 @@ def _plain(values: dict[str, Any]) -> dict[str, Any]:
 
 
 def sizes_to_json(sizes: Sizes) -> dict[str, Any]:
-    return {"bar": sizes.bar.tolist(), "market": _plain(asdict(sizes.market)), "own": _plain(asdict(sizes.own))}
+    mixtures = {"market": _plain(asdict(sizes.market)), "own": _plain(asdict(sizes.own))}
+    return {"bar": sizes.bar.tolist(), "market_at": sizes.market_at.tolist(), **mixtures}
 
 
 def sizes_from_json(state: dict[str, Any]) -> Sizes:
-    parts = [Mixture(np.asarray(state[key]["share"]), np.asarray(state[key]["lean"])) for key in ("market", "own")]
-    return Sizes(np.asarray(state["bar"]), *parts)
+    market, own = (Mixture(np.asarray(state[k]["share"]), np.asarray(state[k]["lean"])) for k in ("market", "own"))
+    return Sizes(np.asarray(state["bar"]), market, np.asarray(state["market_at"]), own)

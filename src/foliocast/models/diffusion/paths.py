@@ -183,7 +183,7 @@ class PathSampler:
         x = prior.start(noise, float(sigmas[0]))
         around = sampler_named(self.sampler)(denoiser, x, sigmas, context, generator) - prior.mean
         if self.sizes is not None and bars is not None:
-            around = self.sizes.around(around, prior, common_direction(free), generator)
+            around = self.sizes.around(around, bars, prior, common_direction(free), generator)
             return self.sizes.deviation(bars) * (prior.mean + self.level * around)
         x = prior.mean + self.level * around
         return x if back is None else back(x)

@@ -1,11 +1,11 @@
 """How large the shocks of a bar are: random sizes of the bar, of the market's move in it and of each asset's own.
 
-A whitened innovation is read as ``y = sqrt(v) (b g + own)`` with v the size of the bar, g the direction in which all
-assets move together, b the market's move, and ``own`` what is left, entry by entry. b and the entries are normal
-mixtures ``n + sqrt(w) e`` whose classes differ in size and may lean to one side. Wild bars are wild for all, crashes
-are common, some shocks are an asset's own. The classes are drawn; what is left is near N(0, I), which is where a
-diffusion of few steps is exact. It is the heavy-tailed noise of Pandey et al. (2024, arXiv 2410.14171) with a law of
-the scale that is read off the data instead of a chi-square.
+A whitened innovation is read as ``y = b g + sqrt(v) own`` with g the direction in which all assets move together, b the
+market's move, v the size of the bar, and ``own`` what is left, entry by entry. b and the entries are normal mixtures
+``n + sqrt(w) e`` whose classes differ in size and may lean to one side. Wild bars are wild for all, crashes are
+common, some shocks are an asset's own. The classes are drawn; what is left is near N(0, I), which is where a diffusion
+of few steps is exact. It is the heavy-tailed noise of Pandey et al. (2024, arXiv 2410.14171) with a law of the scale
+that is read off the data instead of a chi-square.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from foliocast.models.diffusion.preconditioning import GaussianPrior
 from foliocast.stats.correlation import matrix_power
 
 COMMON = np.array([0.2, 0.4, 0.65, 1.0, 1.6, 2.7, 5.0])
-OWN = np.array([0.15, 0.4, 0.8, 1.3, 2.5, 6.0, 14.0, 28.0])
+OWN = np.array([0.15, 0.4, 0.7, 1.0, 1.5, 2.5, 6.0, 14.0, 28.0])
 GRID = np.sinh(np.linspace(-np.arcsinh(14.0), np.arcsinh(14.0), 601))  # of whitened innovations
 ROUNDS = 80
 PRIOR = 30.0  # entries of a class that say that it does not lean
@@ -55,7 +55,10 @@ class Mixture:
     def scaled(self, e: Tensor, generator: torch.Generator) -> Tensor:
         """Draws of the mixture from standard normal ones."""
         edges = torch.from_numpy(np.cumsum(self.share)[:-1]).float()
-        drawn = torch.bucketize(torch.rand(e.shape, generator=generator), edges)
+        return self.of(torch.bucketize(torch.rand(e.shape, generator=generator), edges), e)
+
+    def of(self, drawn: Tensor, e: Tensor) -> Tensor:
+        """Draws of these classes from standard normal ones."""
         return torch.from_numpy(self.lean).float()[drawn] + torch.from_numpy(OWN).float().sqrt()[drawn] * e
 
     def standard(self, y: np.ndarray, rng: np.random.Generator) -> np.ndarray:
@@ -74,12 +77,17 @@ class Sizes:
     ----------
     bar : ndarray
         Shares of the sizes `COMMON` of a bar.
-    market, own : Mixture
-        Of the market's move and of each asset's shock in a bar of unit size.
+    market : Mixture
+        Of the market's move.
+    market_at : ndarray (common class, market class)
+        Shares of its classes in bars of each size: a wild bar is often one in which the market moves.
+    own : Mixture
+        Of each asset's shock in a bar of unit size.
     """
 
     bar: np.ndarray
     market: Mixture
+    market_at: np.ndarray
     own: Mixture
 
     @classmethod
@@ -93,10 +101,13 @@ class Sizes:
             of_bar = _softmax(np.log(bar) + _log_sum(own.log_density(size))[cell].sum(axis=1))
             own = own.better(size, _on_grid(cell, of_bar))
             bar = (of_bar.sum(axis=0) + 0.1) / (of_bar + 0.1 / len(of_bar)).sum()
-        move = _cell((y * direction).sum(axis=1, keepdims=True))
-        for _ in range(ROUNDS):
-            market = market.better(size, _on_grid(move, of_bar))
-        return cls(bar, market, own)
+        move = _cell((y * direction).sum(axis=1))
+        counts = np.bincount(move, minlength=len(GRID))[:, None].astype(float)
+        for _ in range(3 * ROUNDS):
+            market = market.better(np.ones(1), counts)
+        both = of_bar.T @ _softmax(market.log_density(np.ones(1)))[move, 0]
+        at = both + PRIOR * market.share
+        return cls(bar, market, at / at.sum(axis=1, keepdims=True), own)
 
     def taken_out(self, history: History, rng: np.random.Generator) -> History:
         """The history with sizes and leans removed, as drawn from what each bar says of them: near N(0, C)."""
@@ -104,9 +115,8 @@ class Sizes:
         size = np.sqrt(COMMON)
         of_bar = _softmax(np.log(self.bar) + _log_sum(self.own.log_density(size))[_cell(y)].sum(axis=1))
         bars = (rng.random((len(y), 1)) > of_bar.cumsum(axis=1)[:, :-1]).sum(axis=1)
-        y = y / size[bars, None]
         move = self.market.standard((y * direction).sum(axis=1, keepdims=True), rng)
-        own = self.own.standard(y, rng)
+        own = self.own.standard(y / size[bars, None], rng)
         own += (move - (own * direction).sum(axis=1, keepdims=True)) * direction
         return replace(history, z=_by_matrix(own, history.correlations, 0.5))
 
@@ -152,13 +162,16 @@ class Sizes:
         """Size of bars of these classes, (batch, time, 1)."""
         return torch.from_numpy(COMMON).float().sqrt()[bars][..., None]
 
-    def around(self, x: Tensor, prior: GaussianPrior, direction: Tensor, generator: torch.Generator) -> Tensor:
-        """What is drawn around the mean of a prior in bars of unit size, with sizes and leans, (batch, time, asset).
+    def around(
+        self, x: Tensor, bars: Tensor, prior: GaussianPrior, direction: Tensor, generator: torch.Generator
+    ) -> Tensor:
+        """What is drawn around the mean of a prior, over the size of its bar, with sizes and leans.
 
         Parameters
         ----------
         x : Tensor (batch, time, asset)
             Deviations from the mean, drawn as if Gaussian.
+        bars : Tensor (batch, time)
         prior : GaussianPrior
             Given what is known.
         direction : Tensor (asset,)
@@ -167,8 +180,10 @@ class Sizes:
         free = prior.values > 1e-7
         e = prior.along(x, torch.where(free, prior.values.clamp(min=1e-7).rsqrt(), 0.0))
         y = self.own.scaled(e, generator)
-        more = self.market.scaled(e @ direction, generator) - y @ direction
-        y = y + torch.where(free.all(dim=-1), more, 0.0)[..., None] * direction
+        edges = torch.from_numpy(self.market_at.cumsum(axis=1)[:, :-1]).float()[bars]
+        drawn = (torch.rand((*bars.shape, 1), generator=generator) > edges).sum(dim=-1)
+        move = self.market.of(drawn, e @ direction) / self.deviation(bars).squeeze(-1)
+        y = y + torch.where(free.all(dim=-1), move - y @ direction, 0.0)[..., None] * direction
         return prior.along(y, prior.values.sqrt())
 
 

@@ -1,0 +1,115 @@
+"""Random sizes of bars, of the market's move and of single shocks: read off data, taken out, put back."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from foliocast.models.diffusion.cards import sizes_from_json, sizes_to_json
+from foliocast.models.diffusion.innovations import STRIDE, History
+from foliocast.models.diffusion.paths import PathSampler, Window
+from foliocast.models.diffusion.preconditioning import WIENER, Context, GaussianPrior, Preconditioned
+from foliocast.models.diffusion.sizes import Sizes
+from foliocast.stats.correlation import matrix_power
+
+N, ROWS = 6, 6000
+CORRELATION = np.full((N, N), 0.4) + 0.6 * np.eye(N)
+
+
+class Silent(torch.nn.Module):
+    def forward(self, u, sigma, context):  # type: ignore[no-untyped-def]
+        return torch.zeros_like(u)
+
+
+def history(shocks: np.ndarray) -> History:
+    """Uncorrelated shocks as a history of innovations with one correlation throughout."""
+    matrices = np.repeat(CORRELATION[None], -(-len(shocks) // STRIDE), axis=0)
+    return History(shocks @ matrix_power(CORRELATION, 0.5), np.zeros((len(shocks), N, 1)), matrices)
+
+
+def wild(rng: np.random.Generator) -> History:
+    """Bars of two sizes, own jumps one in fifty, crashes one in twenty-five."""
+    own = rng.standard_normal((ROWS, N)) * np.where(rng.random((ROWS, N)) < 0.02, 4.0, 0.9)
+    y = np.where(rng.random((ROWS, 1)) < 0.15, 1.6, 0.85) * own
+    move = np.where(rng.random((ROWS, 1)) < 0.04, -5.0, 0.2) + rng.standard_normal((ROWS, 1))
+    move = (move - move.mean()) / move.std()
+    y += (move - y.mean(axis=1, keepdims=True) * np.sqrt(N)) / np.sqrt(N)
+    return history(y / y.std())
+
+
+def drawn(sizes: Sizes, n: int = 1500, window: Window | None = None) -> np.ndarray:
+    """Innovations of a silent network, (n * time, asset)."""
+    paths = PathSampler(Preconditioned(Silent(), WIENER), sizes=sizes)
+    window = Window(10) if window is None else window
+    generator = torch.Generator().manual_seed(0)
+    noise = torch.randn((n, window.length, N), generator=generator)
+    prior = GaussianPrior.of(torch.from_numpy(CORRELATION).float())
+    return paths.sampled(noise, Context(prior=prior), window, generator).numpy()
+
+
+def kurtosis(values: np.ndarray) -> float:
+    gap = values - values.mean(axis=0)
+    return float(((gap**4).mean(axis=0) / (gap**2).mean(axis=0) ** 2).mean() - 3.0)
+
+
+def skewness(values: np.ndarray) -> float:
+    return float(((values - values.mean()) ** 3).mean() / values.std() ** 3)
+
+
+@pytest.fixture(scope="module")
+def data() -> History:
+    return wild(np.random.default_rng(1))
+
+
+@pytest.fixture(scope="module")
+def sizes(data: History) -> Sizes:
+    return Sizes.fit(data)
+
+
+def test_what_is_drawn_has_the_law_of_the_sample(data: History, sizes: Sizes) -> None:
+    found = drawn(sizes).reshape(-1, N)
+    assert np.allclose(np.corrcoef(found.T), np.corrcoef(data.z.T), atol=0.08)
+    assert found.std() == pytest.approx(data.z.std(), rel=0.03)
+    assert kurtosis(found) == pytest.approx(kurtosis(data.z), rel=0.35)
+    assert np.allclose(np.quantile(found, [0.001, 0.01, 0.99]), np.quantile(data.z, [0.001, 0.01, 0.99]), rtol=0.12)
+    assert np.abs(found.mean(axis=0)).max() < 0.03
+
+
+def test_the_market_leans_as_it_did(data: History, sizes: Sizes) -> None:
+    real, found = skewness(data.z.mean(axis=1)), skewness(drawn(sizes, 4000).reshape(-1, N).mean(axis=1))
+    assert real < -0.15
+    assert found < 0.5 * real
+
+
+def test_what_is_left_is_gaussian(data: History, sizes: Sizes) -> None:
+    left = sizes.taken_out(data, np.random.default_rng(0)).z
+    assert kurtosis(data.z) > 2.0
+    assert abs(kurtosis(left)) < 0.25
+    assert np.allclose(np.cov(left.T), CORRELATION, atol=0.08)
+
+
+def test_gaussian_data_stay_gaussian() -> None:
+    plain = history(np.random.default_rng(2).standard_normal((ROWS, N)))
+    found = drawn(Sizes.fit(plain)).reshape(-1, N)
+    assert abs(kurtosis(found)) < 0.3
+    assert found.std() == pytest.approx(1.0, abs=0.03)
+
+
+def test_a_wild_known_move_loosens_the_others_and_is_met(sizes: Sizes) -> None:
+    known = torch.zeros(10, N, dtype=torch.bool)
+    known[0, :3] = True
+    spread = []
+    for value in (0.3, 5.0):
+        values = torch.where(known, torch.full((1, 10, N), value), torch.zeros(1, 10, N))
+        found = drawn(sizes, window=Window(10, known=known, values=values))
+        assert np.allclose(found[:, 0, :3], value, atol=1e-4)
+        spread.append(found[:, 0, 3:].std(axis=0).mean())
+        expected = value * np.linalg.solve(CORRELATION[:3, :3], CORRELATION[:3, 3:]).sum(axis=0)
+        assert np.allclose(found[:, 0, 3:].mean(axis=0), expected, atol=0.15)
+    assert spread[1] > 1.15 * spread[0]
+
+
+def test_the_law_survives_json(sizes: Sizes) -> None:
+    twin = sizes_from_json(sizes_to_json(sizes))
+    assert np.array_equal(drawn(twin, 20), drawn(sizes, 20))
