@@ -135,7 +135,10 @@ def _understood(weights: pd.DataFrame) -> None:
     st.markdown(f"{words} :gray-badge[date: {said['date']}]")
     if said["unknown"]:
         st.warning(f"Not understood, and left out: {', '.join(map(str, said['unknown']))}.", icon=":material/help:")
-    st.caption(f"The model has seen filings up to {said['knowledge_until']}; a backtest refuses its books before that.")
+    from foliocast.workflows.generate import started
+
+    seen = f"The model has seen filings up to {said['knowledge_until']}; a backtest refuses its books before that."
+    st.caption(f"{started(said)} {seen}".strip())
 
 
 def _holdings(weights: pd.DataFrame, sample: int, prompt: str) -> None:
