@@ -146,6 +146,32 @@ def test_paths_walk_with_the_departure_of_each_bar() -> None:
     np.testing.assert_allclose(second[:, 1:], 0.5 * first[:, 1:])
 
 
+def test_the_recursion_goes_on_without_the_departures() -> None:
+    bars = read_bars(reporting(400, 3, 1.0))
+    volatility = VolatilityFilter("ewma").fit(bars.log_returns)
+    correlation = CorrelationFilter().fit(innovations(volatility, bars)[0])
+    plain = replace(origin(volatility, correlation, bars), ceiling=np.full(3, 1e9))
+    wide = replace(plain, departure=np.full((HORIZON, 3), 1.5))
+    z = np.random.default_rng(0).standard_normal((50, 6, 3))
+    paths = [np.empty_like(z), np.empty_like(z)]
+    sigmas = [_Walk.begin(start, 50).along(start, z, out) for start, out in zip((plain, wide), paths)]
+    assert np.allclose(sigmas[1], 1.5 * sigmas[0])
+    assert np.allclose(paths[1] - plain.drift, 1.5 * (paths[0] - plain.drift))
+
+
+def test_later_bars_have_a_share_of_their_own() -> None:
+    head = ScaleHead()
+    torch.nn.init.normal_(head.leave.weight, generator=torch.Generator().manual_seed(0))
+    bars = priced(reporting(420, 3, 3.0))
+    known = clues(*standard(bars, 400), bars.log_returns, Priced.of(bars))
+    full = head.of_future(known)
+    head.far = torch.tensor(0.0)
+    near = head.of_future(known)
+    assert np.array_equal(near[0], full[0])
+    assert np.abs(full[1:]).max() > 0.0
+    assert np.abs(near[1:]).max() == 0.0
+
+
 def test_a_pool_is_cut_at_the_last_row_and_into_universes_alike() -> None:
     returns, pool = reporting(900, 4, 2.0), reporting(1100, 13, 2.0, seed=2)
     bars = read_bars(returns)

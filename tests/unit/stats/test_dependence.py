@@ -74,6 +74,7 @@ def test_drift_shrinks_noise_and_keeps_what_is_plain() -> None:
     plain = noise + np.linspace(-0.01, 0.01, 10)
     np.testing.assert_allclose(expected_drift(plain), plain.mean(axis=0), atol=5e-4)
     assert (expected_drift(noise, "zero") == 0).all()
+    assert np.ptp(expected_drift(plain, "common")) == 0.0
     np.testing.assert_array_equal(expected_drift(noise, "sample"), noise.mean(axis=0))
     with pytest.raises(ConfigError, match="choose one of shrunk"):
         expected_drift(noise, "momentum")
