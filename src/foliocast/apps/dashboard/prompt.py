@@ -138,7 +138,8 @@ def _understood(weights: pd.DataFrame) -> None:
     from foliocast.workflows.generate import started
 
     seen = f"The model has seen filings up to {said['knowledge_until']}; a backtest refuses its books before that."
-    st.caption(f"{started(said)} {seen}".strip())
+    past = started({str(key): value for key, value in said.items()})
+    st.caption(f"{past} {seen}".strip())
 
 
 def _holdings(weights: pd.DataFrame, sample: int, prompt: str) -> None:
