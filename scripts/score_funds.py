@@ -120,8 +120,9 @@ def controllability(generator: FundGenerator) -> None:
         print(f"| {label} | {np.mean(np.array(effects) > 0):.0%} | {np.mean(effects):+.3f} |", flush=True)
 
 
-def variety(generator: FundGenerator, split: Split) -> None:
-    """Are samples of a prompt different, and are they copies?"""
+def variety(generator: FundGenerator, split: Split, seen: FundCorpus | None = None) -> None:
+    """Are samples of a prompt different, and are they copies of what the generator has ``seen`` (the training part)?"""
+    seen = split.train if seen is None else seen
     train, test = split.train, split.test
     at = train.securities.index
     pairs, copies = [], []
@@ -135,7 +136,7 @@ def variety(generator: FundGenerator, split: Split) -> None:
         wide = np.zeros((len(made), len(at)))
         wide[:, at.get_indexer(made.columns)] = made.to_numpy()
         pairs.append(spread(wide))
-        copies += list(nearest_training(wide[:2], train.weights))
+        copies += list(nearest_training(wide[:2], seen.weights))
     real = nearest_training(test.weights[rows].toarray(), train.weights)
     q = [10, 50, 90, 100]
     print(f"\nmean pairwise overlap of samples of one prompt: {np.mean(pairs):.3f} (at most {np.max(pairs):.3f})")
@@ -219,7 +220,7 @@ def main() -> None:
         if "control" in parts:
             controllability(packaged)
         if "variety" in parts:
-            variety(packaged, Split(corpus, split_corpus(corpus, args.cut, 2).test))
+            variety(packaged, split_corpus(corpus, args.cut, 2), corpus)
         return
     splits = {fold: split_corpus(corpus, args.cut, int(fold)) for fold in args.folds.split(",")}
     models = {fold: model(Path(f"{args.model}{fold}"), split, args.light) for fold, split in splits.items()}
