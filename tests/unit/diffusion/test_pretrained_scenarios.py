@@ -82,6 +82,14 @@ def test_a_total_is_met(returns: pd.DataFrame) -> None:
     assert np.abs(s.cumulative()[:, 0] + 0.2).max() < 1e-6
 
 
+def test_a_total_over_one_bar_is_that_bar(returns: pd.DataFrame) -> None:
+    total, point = (
+        PretrainedScenarios().simulate(returns, 1, 50, given={"A0": value}, random_state=1).returns
+        for value in (-0.05, np.array([-0.05]))
+    )
+    assert np.array_equal(total, point)
+
+
 def test_fit_only_remembers(returns: pd.DataFrame) -> None:
     model = PretrainedScenarios().fit(returns)
     assert model.sample(6).shape == (6, 5)
