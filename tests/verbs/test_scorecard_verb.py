@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pandas as pd
+import pytest
+
 from foliocast.apps.cli.scenarios import _competitors
 from foliocast.core.panel import Panel
 from verbcalls import call
@@ -17,6 +20,9 @@ def test_the_scorecard_walks_as_asked(tmp_path: Path) -> None:
     assert len({row["origins"] for row in rows.values()}) == 1
     assert rows["fhs"]["energy_1"] > 0
     assert Path(answer["file"]).read_text().startswith("<!doctype html>")
+    table = pd.read_csv(tmp_path / "scorecard.csv", index_col=0)
+    origins = pd.read_parquet(tmp_path / "origins.parquet")
+    assert origins.groupby("model")["energy_1"].mean().to_dict() == pytest.approx(table["energy_1"].to_dict())
 
 
 def test_only_diffusion_learns_from_the_pool() -> None:

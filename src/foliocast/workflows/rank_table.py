@@ -43,6 +43,7 @@ FEATURES = (
 _NET = {"cross_section": True, "volatility": "ewma", "window": 20, "batch_size": 512, "max_steps": 200, "lr": 3e-3}
 _LSTM = {**_NET, "hidden": 32, "layers": 1}
 _DATES = {"batch_size": 4, "max_steps": 100}  # a batch of dates holds all their assets
+_ACROSS = {**_NET, "batch_size": 4, "max_steps": 400}  # steps: chosen on rows before the first day that is judged
 # the forecasters of the table: small and bounded in steps, so that twenty years of 500 stocks take minutes
 DEFAULTS: dict[str, dict[str, Any]] = {
     REFERENCE: {"type": "LinearForecaster", "cross_section": True, "volatility": "ewma"},
@@ -50,10 +51,10 @@ DEFAULTS: dict[str, dict[str, Any]] = {
     "trees": {"type": "TreesForecaster", "cross_section": True, "volatility": "ewma", "min_samples": 1000},
     "lstm": {"type": "LSTMForecaster", **_LSTM},
     "lstm_ranked": {"type": "LSTMForecaster", **_LSTM, **_DATES, "rank_weight": 1.0},
-    "attention_lstm": {"type": "AttentionLSTM", **_LSTM},
+    "attention_lstm": {"type": "AttentionLSTM", **_LSTM, "max_steps": 1000},
     "transformer": {"type": "TransformerForecaster", **_NET, "patch": 10, "stride": 10, "width": 16, "layers": 1},
-    "cross_asset": {"type": "CrossAssetTransformer", **_NET, **_DATES},
-    "cross_asset_ranked": {"type": "CrossAssetTransformer", **_NET, **_DATES, "rank_weight": 1.0},
+    "cross_asset": {"type": "CrossAssetTransformer", **_ACROSS},
+    "cross_asset_ranked": {"type": "CrossAssetTransformer", **_ACROSS, "rank_weight": 1.0},
     "mean": {"type": "NaiveForecaster", "kind": "mean", "volatility": "ewma"},
     "last": {"type": "NaiveForecaster", "kind": "last", "volatility": "ewma"},
 }

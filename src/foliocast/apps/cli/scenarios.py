@@ -40,6 +40,9 @@ Given = Annotated[
 ]
 
 
+CLASSICAL = ("fhs-gjr", "bootstrap", "fhs", "t-copula")  # always scored beside those asked for
+
+
 def register(app: typer.Typer) -> None:
     """Add the verb."""
     app.command("simulate")(simulate)
@@ -161,7 +164,7 @@ def _competitors(model: str, seed: int, pool: str | None) -> dict[str, Any]:
     """The classical models and those named; diffusion learns from the pool, too."""
     from foliocast.workflows.simulate import make_model
 
-    names = ["fhs-gjr", "bootstrap", "fhs", "t-copula", *(m.strip() for m in model.split(","))]
+    names = [*CLASSICAL, *(m.strip() for m in model.split(","))]
     others = None if pool is None else panel_of(pool, None)
     options = {"diffusion": {} if others is None else {"pool": others}}
     return {name: make_model(name, seed, **options.get(name, {})) for name in dict.fromkeys(names)}
@@ -170,7 +173,7 @@ def _competitors(model: str, seed: int, pool: str | None) -> dict[str, Any]:
 def _scorecard(
     panel: Any, models: dict[str, Any], walk: dict[str, Any], seed: int, jobs: int, out: Path | None, as_json: bool
 ) -> dict[str, Any]:
-    from rich.table import Table
+    import pandas as pd
 
     from foliocast.runtime.compute import Compute
     from foliocast.runtime.files import whole_file
@@ -180,13 +183,43 @@ def _scorecard(
     with progress(as_json) as report:
         compute = Compute(jobs, on_done=lambda done: report("fits and scores", done, done))
         card = scorecard(models, panel, random_state=seed, run_tasks=compute, reference="fhs-gjr", **walk)
-    table = Table("model", *map(str, card.table.columns), title="Out of sample, walk-forward; lower is better")
-    for name, row in card.table.iterrows():
-        table.add_row(str(name), *(f"{v:.4g}" if isinstance(v, float) else str(v) for v in row))
-    console(as_json).print(table)
+    screen = console(as_json)
+    screen.print(_scores(card.table))
+    own = [name for name in card.table.index if name not in CLASSICAL]
+    for name in own:
+        screen.print(_gaps(card, name))
     answer: dict[str, Any] = {"scorecard": card.table.reset_index().to_dict(orient="records")}
     if out is not None:
         with whole_file(out / "scorecard.html") as aside:
             aside.write_text(page(card), encoding="utf-8")
+        with whole_file(out / "scorecard.csv") as aside:
+            card.table.to_csv(aside)
+        with whole_file(out / "origins.parquet") as aside:
+            pd.concat(card.per_origin, names=["model"]).reset_index().to_parquet(aside)
         answer["file"] = str(out / "scorecard.html")
+        screen.print(f"Written: {out / 'scorecard.html'}, scorecard.csv, origins.parquet (every score of every day)")
     return answer
+
+
+def _scores(scores: Any) -> Any:
+    """A row a score, a column a model: many scores of few models fit a screen so."""
+    from rich.table import Table
+
+    table = Table("", *map(str, scores.index), title="Out of sample, walk-forward; scores: lower is better")
+    for key in scores.columns:
+        cells = (f"{v:.4g}" if isinstance(v, float) else str(v) for v in scores[key])
+        table.add_row(str(key), *cells)
+    return table
+
+
+def _gaps(card: Any, name: str) -> Any:
+    """Mean difference of a model to each of the others, in per cent, with the p-value."""
+    from rich.table import Table
+
+    wanted = [f"{score}_{h}" for h in card.horizons for score in ("energy", "portfolio")]
+    table = Table(f"{name} against", *wanted, title="Mean difference (p, Diebold-Mariano); negative: better")
+    for other in card.table.index.drop(name):
+        gaps = card.compare(other).loc[name]
+        level = card.table.loc[other]
+        table.add_row(str(other), *(f"{gaps[w, 'difference'] / level[w]:+.2%} ({gaps[w, 'p']:.3f})" for w in wanted))
+    return table

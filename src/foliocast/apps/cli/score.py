@@ -125,23 +125,31 @@ def _only(made: dict[str, Any], models: str | None) -> dict[str, Any]:
 
 
 def _screen(table: Any, horizon: int) -> Any:
-    from rich.table import Table
+    from rich.box import SIMPLE_HEAD
+    from rich.table import Column, Table
 
     rows = table[table["horizon"] == horizon]
     title = f"RankIC with the return of the next {horizon} bar{'s' if horizon > 1 else ''}"
     title += f", {rows['days'].max()} days out of sample, {rows['assets'].max()} assets a day"
-    shown = Table("model", "RankIC", "s.e.", "ICIR", "days > 0", "beyond linear", "audit", title=title)
+    heads = (
+        Column("model", min_width=max(map(len, rows["model"]))),
+        "RankIC (s.e.)",
+        "ICIR",
+        "days > 0",
+        "beyond linear",
+        "audit",
+    )
+    shown = Table(*heads, title=title, box=SIMPLE_HEAD, padding=(0, 1, 0, 0))  # fits 80 characters
     for _, row in rows.iterrows():
         gap = row["beyond_linear"]
-        beyond = "" if gap is None or gap != gap else f"{gap:+.4f} ± {row['beyond_linear_error']:.4f}"
-        cells = (
-            f"{row['rank_ic']:+.4f}",
-            f"{row['standard_error']:.4f}",
-            f"{row['icir']:+.3f}",
-            f"{row['positive']:.0%}",
-        )
-        shown.add_row(row["model"], *cells, beyond, row["audit"])
+        beyond = "" if gap is None or gap != gap else _with_error(gap, row["beyond_linear_error"])
+        skill = _with_error(row["rank_ic"], row["standard_error"])
+        shown.add_row(row["model"], skill, f"{row['icir']:+.3f}", f"{row['positive']:.0%}", beyond, row["audit"])
     return shown
+
+
+def _with_error(value: float, error: float) -> str:
+    return f"{value:+.4f} ({error:.4f})".replace("0.", ".")
 
 
 def _write(card: Any, out: Path) -> list[str]:

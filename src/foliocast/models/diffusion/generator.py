@@ -29,7 +29,16 @@ from foliocast.models.diffusion.cards import (
 from foliocast.models.diffusion.departures import WARM_UP, ScaleHead, fit_departures
 from foliocast.models.diffusion.dit import DiT
 from foliocast.models.diffusion.fitting import DENOISING, DiffusionLoss, WindowSamples, earned_shrinkage
-from foliocast.models.diffusion.innovations import N_STATE, RECENT, History, innovations, origin, own_scale, study
+from foliocast.models.diffusion.innovations import (
+    N_STATE,
+    RECENT,
+    WILDEST,
+    History,
+    innovations,
+    origin,
+    own_scale,
+    study,
+)
 from foliocast.models.diffusion.innovations import variance_proxy as variance_proxy
 from foliocast.models.diffusion.paths import PATCH, PathSampler, size_ratio
 from foliocast.models.diffusion.pooling import common_filter, like_universes, without_prices
@@ -142,7 +151,7 @@ class DiffusionScenarios(ScenarioMixin, Saveable, BaseEstimator):
         self.head_ = fit_departures(universes, seed) if self.departures and enough else None
         z, _, _ = innovations(self.volatility_, bars, self.head_)
         self.correlation_ = CorrelationFilter().fit(z / own_scale(z))
-        history = study(self.volatility_, self.correlation_, bars, self.head_)
+        history = study(self.volatility_, self.correlation_, bars, self.head_, WILDEST)
         network = build_network(self.denoiser, len(bars.assets), self.width, self.depth, seed)
         denoiser = Preconditioned(network, WIENER)
         spec = replace(TRAINING if self.training is None else self.training, seed=seed)

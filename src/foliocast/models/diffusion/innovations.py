@@ -25,6 +25,7 @@ SLOW = 500.0  # half-life of the level that volatility is compared with
 STRIDE = 21  # bars between two correlation matrices of the training windows
 PRIOR_BARS = 250
 FARTHEST = 10.0  # innovations beyond are learnt from as this large: one merger in ten years may not set all tails
+WILDEST = 20.0  # the same where the tails are read off by class (`sizes`), not by a network
 N_STATE = 10
 
 
@@ -123,11 +124,15 @@ def _standardise(
 
 
 def study(
-    volatility: VolatilityFilter, correlation: CorrelationFilter, bars: Bars, head: ScaleHead | None = None
+    volatility: VolatilityFilter,
+    correlation: CorrelationFilter,
+    bars: Bars,
+    head: ScaleHead | None = None,
+    farthest: float = FARTHEST,
 ) -> History:
     """Innovations, states and correlations of a whole sample, all causal (the filters' few parameters excepted)."""
     z, sigma, _ = innovations(volatility, bars, head)
-    z = np.clip(z / own_scale(z), -FARTHEST, FARTHEST)
+    z = np.clip(z / own_scale(z), -farthest, farthest)
     slow = _slow(bars.log_returns)[-len(z) - 1 : -1]
     matrices = np.stack(
         [correlation.current(z[:t]) if t > RECENT else correlation.long_run_ for t in range(0, len(z), STRIDE)]

@@ -14,7 +14,7 @@ from torch.nn import functional
 
 from foliocast.core.conditions import Condition
 from foliocast.models.diffusion.guidance import ClassifierFree, path_total
-from foliocast.models.diffusion.innovations import FARTHEST, RECENT, History, Origin, state_now
+from foliocast.models.diffusion.innovations import FARTHEST, RECENT, WILDEST, History, Origin, state_now
 from foliocast.models.diffusion.preconditioning import Context, Denoiser, GaussianPrior, Preconditioned
 from foliocast.models.diffusion.process import karras_sigmas
 from foliocast.models.diffusion.samplers import sampler_named
@@ -85,7 +85,8 @@ class PathSampler:
         for first in range(0, horizon, self.block):
             length = min(self.block, horizon - first)
             z = self._innovations(start, walk, Window(length), n, rng)
-            np.clip(z, -FARTHEST, FARTHEST, out=z)  # nothing farther was learnt from; the recursion would run away
+            farthest = FARTHEST if self.sizes is None else WILDEST
+            np.clip(z, -farthest, farthest, out=z)  # nothing farther was learnt from; the recursion would run away
             walk.along(start, z, paths[:, first : first + length])
         return paths
 

@@ -21,10 +21,10 @@ from foliocast.models.diffusion.preconditioning import GaussianPrior
 from foliocast.stats.correlation import matrix_power
 
 COMMON = np.array([0.2, 0.4, 0.65, 1.0, 1.6, 2.7, 5.0])
-OWN = np.array([0.15, 0.4, 0.7, 1.0, 1.5, 2.5, 6.0, 14.0, 28.0])
-GRID = np.sinh(np.linspace(-np.arcsinh(14.0), np.arcsinh(14.0), 601))  # of whitened innovations
+OWN = np.array([0.15, 0.4, 0.7, 1.0, 1.5, 2.5, 6.0, 14.0, 28.0, 60.0])
+GRID = np.sinh(np.linspace(-np.arcsinh(24.0), np.arcsinh(24.0), 701))  # of whitened innovations
 ROUNDS = 80
-PRIOR = 30.0  # entries of a class that say that it does not lean
+PRIOR = 10.0  # entries of a class that say that it does not lean
 
 
 @dataclass(frozen=True)
