@@ -15,6 +15,8 @@ from foliocast.core.errors import ConfigError, InfeasibleError
 from foliocast.features.funds import SECTORS, sector_name
 
 TINY = 1e-12
+# Limits are aimed at from just inside, so that no rounding, of a weight or of a sum in any order, ends beyond them.
+INSIDE = 1.0 - 1e-13
 
 
 @dataclass(frozen=True)
@@ -150,12 +152,13 @@ def _capacity(chosen: np.ndarray, sector: np.ndarray, caps: np.ndarray, cap: flo
 
 
 def enforce(weights: np.ndarray, sector: np.ndarray, limits: Limits) -> np.ndarray:
-    """Positive weights of a feasible support brought inside the limits, summing to one."""
+    """Positive weights of a feasible support brought inside the limits, summing to one (to 1e-12)."""
     if limits.max_weight >= 1 and not limits.sector_caps:
         return weights / weights.sum()
-    caps, group = limits.caps(), sector % (len(SECTORS) + 1)
+    largest, group = limits.max_weight * INSIDE, sector % (len(SECTORS) + 1)
+    caps = limits.caps()
     counts = np.bincount(group, minlength=len(caps))
-    room = np.minimum(counts * limits.max_weight, caps)
+    room = np.minimum(counts * largest, caps * INSIDE)
     held = counts > 0
     totals = np.bincount(group, weights=weights, minlength=len(caps))
     share = np.zeros(len(caps))
@@ -163,7 +166,7 @@ def enforce(weights: np.ndarray, sector: np.ndarray, limits: Limits) -> np.ndarr
     out = np.empty_like(weights)
     for s in np.flatnonzero(held):
         members = group == s
-        out[members] = fill(weights[members], share[s], limits.max_weight)
+        out[members] = fill(weights[members], share[s], largest)
     return out
 
 

@@ -669,7 +669,7 @@ class FundGenerator(Saveable, BaseEstimator):
         weights = shaped(np.maximum(raw[held], TINY), sector[held], asked)
         out = np.zeros(len(raw))
         out[held] = enforce(np.maximum(weights, TINY), sector[held], limits)
-        return out / out.sum()
+        return out
 
     @staticmethod
     def _stated(raw: np.ndarray, sector: np.ndarray, said: Prompt) -> dict[str, float]:
