@@ -337,8 +337,8 @@ def _no_jumps(bars: Bars, log: _Log) -> Bars:
         log.warnings.append(f"{found}: kept as told")
         return bars
     raise DataError(
-        f"{log.origin}: {found}, which is likely an unadjusted split{_split(ratio[at])}; import adjusted prices, or "
-        "pass allow_jumps=True (--allow-jumps) if the move is real"
+        f"{log.origin}: {found}, which is likely an unadjusted split{_split(ratio[at])}; import adjusted prices or, if "
+        "the move is real, say so once: foliocast data import FILE --allow-jumps (load_panel: allow_jumps=True)"
     )
 
 

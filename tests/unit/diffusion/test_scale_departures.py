@@ -14,7 +14,7 @@ from foliocast.models.checkpoint import load_model
 from foliocast.models.diffusion.clues import HORIZON, N_CLUES, N_OWN, QUARTERS, Priced, clues
 from foliocast.models.diffusion.departures import SCALE_TRAINING, ScaleHead, Universe, adapted, fit_departures
 from foliocast.models.diffusion.generator import TRAINING, DiffusionScenarios
-from foliocast.models.diffusion.innovations import innovations, origin
+from foliocast.models.diffusion.innovations import FADING, innovations, origin
 from foliocast.models.diffusion.paths import _Walk
 from foliocast.models.diffusion.pooling import common_filter, like_universes
 from foliocast.stats.correlation import CorrelationFilter
@@ -143,7 +143,9 @@ def test_paths_walk_with_the_departure_of_each_bar() -> None:
     z = np.zeros((4, 3, 3))
     first, second = (_Walk.begin(o, 4).along(o, z, np.empty((4, 3, 3))) for o in (plain, bent))
     np.testing.assert_allclose(second[:, 0], 2.0 * first[:, 0])
-    np.testing.assert_allclose(second[:, 1:], 0.5 * first[:, 1:])
+    np.testing.assert_allclose(second[:, 1], 0.5 * first[:, 1])
+    np.testing.assert_allclose(second[:, 2], 0.5**0.5 ** (1 / FADING) * first[:, 2])  # none is known: it fades
+    assert bent.factor(2000) == pytest.approx(1.0)
 
 
 def test_the_recursion_goes_on_without_the_departures() -> None:

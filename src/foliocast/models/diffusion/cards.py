@@ -71,9 +71,9 @@ def _plain(values: dict[str, Any]) -> dict[str, Any]:
 
 def sizes_to_json(sizes: Sizes) -> dict[str, Any]:
     mixtures = {"market": _plain(asdict(sizes.market)), "own": _plain(asdict(sizes.own))}
-    return {"bar": sizes.bar.tolist(), "market_at": sizes.market_at.tolist(), **mixtures}
+    return {"bar": sizes.bar.tolist(), "market_at": sizes.market_at.tolist(), "spread": sizes.spread, **mixtures}
 
 
 def sizes_from_json(state: dict[str, Any]) -> Sizes:
     market, own = (Mixture(np.asarray(state[k]["share"]), np.asarray(state[k]["lean"])) for k in ("market", "own"))
-    return Sizes(np.asarray(state["bar"]), market, np.asarray(state["market_at"]), own)
+    return Sizes(np.asarray(state["bar"]), market, np.asarray(state["market_at"]), own, state["spread"])

@@ -27,6 +27,7 @@ PRIOR_BARS = 250
 FARTHEST = 10.0  # innovations beyond are learnt from as this large: one merger in ten years may not set all tails
 WILDEST = 20.0  # the same where the tails are read off by class (`sizes`), not by a network
 N_STATE = 10
+FADING = 20.0  # half-life, in bars, of a departure beyond the bars ahead that it was learnt for
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class Origin:
     drift : ndarray (asset,)
         Mean log return of a bar.
     departure : ndarray (bar, asset), optional
-        Factors on the volatility of the next bars (`departures`); the last holds from there on.
+        Factors on the volatility of the next bars (`departures`); the last fades from there on.
     """
 
     volatility: VolatilityFilter
@@ -67,8 +68,15 @@ class Origin:
         return np.minimum(self.volatility.sigma(state) * self.scale * self.factor(bar), self.ceiling)
 
     def factor(self, bar: int) -> np.ndarray | float:
-        """Departure of that bar's volatility; the recursion goes on without it, as it did when it was learnt."""
-        return 1.0 if self.departure is None else self.departure[min(bar, len(self.departure) - 1)]
+        """Departure of that bar's volatility; the recursion goes on without it, as it did when it was learnt.
+
+        What is known now wears off beyond the bars that it was learnt for.
+        """
+        if self.departure is None:
+            return 1.0
+        beyond = max(bar - len(self.departure) + 1, 0)
+        factor: np.ndarray = self.departure[min(bar, len(self.departure) - 1)] ** (0.5 ** (beyond / FADING))
+        return factor
 
 
 @dataclass(frozen=True)

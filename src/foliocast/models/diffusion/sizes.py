@@ -3,9 +3,10 @@
 A whitened innovation is read as ``y = b g + sqrt(v) own`` with g the direction in which all assets move together, b the
 market's move, v the size of the bar, and ``own`` what is left, entry by entry. b and the entries are normal mixtures
 ``n + sqrt(w) e`` whose classes differ in size and may lean to one side. Wild bars are wild for all, crashes are
-common, some shocks are an asset's own. The classes are drawn; what is left is near N(0, I), which is where a diffusion
-of few steps is exact. It is the heavy-tailed noise of Pandey et al. (2024, arXiv 2410.14171) with a law of the scale
-that is read off the data instead of a chi-square.
+common, some shocks are an asset's own news: those stand beside the market's move, which is that of the others. The
+classes are drawn; what is left is near N(0, I), which is where a diffusion of few steps is exact. It is the
+heavy-tailed noise of Pandey et al. (2024, arXiv 2410.14171) with a law of the scale that is read off the data instead
+of a chi-square.
 """
 
 from __future__ import annotations
@@ -21,7 +22,8 @@ from foliocast.models.diffusion.preconditioning import GaussianPrior
 from foliocast.stats.correlation import matrix_power
 
 COMMON = np.array([0.2, 0.4, 0.65, 1.0, 1.6, 2.7, 5.0])
-OWN = np.array([0.15, 0.4, 0.7, 1.0, 1.5, 2.5, 6.0, 14.0, 28.0, 60.0])
+OWN = np.array([0.15, 0.4, 0.7, 1.0, 1.5, 2.5, 6.0, 14.0, 28.0, 60.0, 130.0])
+NEWS = 7  # number of the first class of `OWN` that is an asset's own news, no part of the market's move
 GRID = np.sinh(np.linspace(-np.arcsinh(24.0), np.arcsinh(24.0), 701))  # of whitened innovations
 ROUNDS = 80
 PRIOR = 10.0  # entries of a class that say that it does not lean
@@ -36,7 +38,10 @@ class Mixture:
 
     @classmethod
     def start(cls) -> Mixture:
-        return cls(np.full(len(OWN), 1 / len(OWN)), np.zeros(len(OWN)))
+        share = (
+            np.minimum(OWN, 1.0 / OWN) ** 3
+        )  # expectation maximisation is slow to take back what tails have too much
+        return cls(share / share.sum(), np.zeros(len(OWN)))
 
     def log_density(self, size: np.ndarray) -> np.ndarray:
         """Log of share times density of every grid point over each of these sizes, (grid, size, class)."""
@@ -52,10 +57,28 @@ class Mixture:
         share = (total + 0.1) / (total + 0.1).sum()
         return Mixture(share, lean - (share * lean).sum())
 
-    def scaled(self, e: Tensor, generator: torch.Generator) -> Tensor:
-        """Draws of the mixture from standard normal ones."""
+    def square(self, first: int = 0) -> float:
+        """Mean square over the classes from one on."""
+        return float((self.share * (OWN + self.lean**2))[first:].sum())
+
+    def market_move(self, y: np.ndarray, of_bar: np.ndarray, direction: np.ndarray) -> np.ndarray:
+        """Move in a direction of the part that is no asset's news, as far as sizes tell, (time,).
+
+        Parameters
+        ----------
+        y, direction : ndarray (time, asset)
+        of_bar : ndarray (time, size)
+            What each bar says of its size.
+        """
+        news = _softmax(self.log_density(np.sqrt(COMMON)))[:, :, NEWS:].sum(axis=2)
+        tame = 1.0 - np.einsum("tas,ts->ta", news[_cell(y)], of_bar)
+        out: np.ndarray = (y * tame * direction).sum(axis=1)
+        return out
+
+    def drawn(self, shape: torch.Size, generator: torch.Generator) -> Tensor:
+        """Numbers of classes."""
         edges = torch.from_numpy(np.cumsum(self.share)[:-1]).float()
-        return self.of(torch.bucketize(torch.rand(e.shape, generator=generator), edges), e)
+        return torch.bucketize(torch.rand(shape, generator=generator), edges)
 
     def of(self, drawn: Tensor, e: Tensor) -> Tensor:
         """Draws of these classes from standard normal ones."""
@@ -83,12 +106,15 @@ class Sizes:
         Shares of its classes in bars of each size: a wild bar is often one in which the market moves.
     own : Mixture
         Of each asset's shock in a bar of unit size.
+    spread : float
+        Factor on the market's move: with the assets' news it is then as large as in the sample.
     """
 
     bar: np.ndarray
     market: Mixture
     market_at: np.ndarray
     own: Mixture
+    spread: float
 
     @classmethod
     def fit(cls, history: History) -> Sizes:
@@ -101,13 +127,15 @@ class Sizes:
             of_bar = _softmax(np.log(bar) + _log_sum(own.log_density(size))[cell].sum(axis=1))
             own = own.better(size, _on_grid(cell, of_bar))
             bar = (of_bar.sum(axis=0) + 0.1) / (of_bar + 0.1 / len(of_bar)).sum()
-        move = _cell((y * direction).sum(axis=1))
+        move = _cell(own.market_move(y, of_bar, direction))
         counts = np.bincount(move, minlength=len(GRID))[:, None].astype(float)
         for _ in range(3 * ROUNDS):
             market = market.better(np.ones(1), counts)
         both = of_bar.T @ _softmax(market.log_density(np.ones(1)))[move, 0]
         at = both + PRIOR * market.share
-        return cls(bar, market, at / at.sum(axis=1, keepdims=True), own)
+        whole = float(((y * direction).sum(axis=1) ** 2).mean())
+        rest = max(whole - own.square(NEWS) * float(bar @ COMMON), 0.25 * whole)
+        return cls(bar, market, at / at.sum(axis=1, keepdims=True), own, float(np.sqrt(rest / market.square())))
 
     def taken_out(self, history: History, rng: np.random.Generator) -> History:
         """The history with sizes and leans removed, as drawn from what each bar says of them: near N(0, C)."""
@@ -115,7 +143,7 @@ class Sizes:
         size = np.sqrt(COMMON)
         of_bar = _softmax(np.log(self.bar) + _log_sum(self.own.log_density(size))[_cell(y)].sum(axis=1))
         bars = (rng.random((len(y), 1)) > of_bar.cumsum(axis=1)[:, :-1]).sum(axis=1)
-        move = self.market.standard((y * direction).sum(axis=1, keepdims=True), rng)
+        move = self.market.standard(self.own.market_move(y, of_bar, direction)[:, None] / self.spread, rng)
         own = self.own.standard(y / size[bars, None], rng)
         own += (move - (own * direction).sum(axis=1, keepdims=True)) * direction
         return replace(history, z=_by_matrix(own, history.correlations, 0.5))
@@ -179,11 +207,14 @@ class Sizes:
         """
         free = prior.values > 1e-7
         e = prior.along(x, torch.where(free, prior.values.clamp(min=1e-7).rsqrt(), 0.0))
-        y = self.own.scaled(e, generator)
+        classes = self.own.drawn(e.shape, generator)
+        y = self.own.of(classes, e)
+        news = float((self.own.share * self.own.lean)[NEWS:].sum())  # expected: no part of the market's mean, either
+        tame = torch.where(classes < NEWS, y, 0.0) + news
         edges = torch.from_numpy(self.market_at.cumsum(axis=1)[:, :-1]).float()[bars]
         drawn = (torch.rand((*bars.shape, 1), generator=generator) > edges).sum(dim=-1)
-        move = self.market.of(drawn, e @ direction) / self.deviation(bars).squeeze(-1)
-        y = y + torch.where(free.all(dim=-1), move - y @ direction, 0.0)[..., None] * direction
+        move = self.spread * self.market.of(drawn, e @ direction) / self.deviation(bars).squeeze(-1)
+        y = y + torch.where(free.all(dim=-1), move - tame @ direction, 0.0)[..., None] * direction
         return prior.along(y, prior.values.sqrt())
 
 
