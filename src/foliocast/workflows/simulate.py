@@ -141,7 +141,7 @@ def summary(scenarios: ScenarioSet, given: Given | None = None) -> dict[str, Any
         out["assets"][asset] = {
             "mean": float(mean[i]),
             "standard_deviation": float(deviation[i]),
-            "probability_of_loss": float(p @ (total[:, i] < 0)),
+            "probability_of_loss": min(float(p @ (total[:, i] < 0)), 1.0),
             "quantiles": {f"{level:g}": float(q) for level, q in zip(LEVELS, quantiles)},
         }
     if given:

@@ -73,7 +73,7 @@ def test_what_is_drawn_has_the_law_of_the_sample(data: History, sizes: Sizes) ->
     assert np.allclose(np.corrcoef(found.T), np.corrcoef(data.z.T), atol=0.08)
     assert found.std() == pytest.approx(data.z.std(), rel=0.03)
     assert kurtosis(found) == pytest.approx(kurtosis(data.z), rel=0.5)  # a few entries make it
-    assert np.allclose(np.quantile(found, [0.001, 0.01, 0.99]), np.quantile(data.z, [0.001, 0.01, 0.99]), rtol=0.15)
+    assert np.allclose(np.quantile(found, [0.001, 0.01, 0.99]), np.quantile(data.z, [0.001, 0.01, 0.99]), rtol=0.2)
     assert np.abs(found.mean(axis=0)).max() < 0.03
 
 

@@ -44,6 +44,9 @@ def test_probabilities_count() -> None:
     assert told["mean"] == pytest.approx(0.0)
     assert told["probability_of_loss"] == pytest.approx(0.5)
     assert told["standard_deviation"] == pytest.approx(0.1)
+    losses = np.full((2000, 1), -0.1)
+    certain = summary(ScenarioSet.from_returns(losses, ["X"], np.full(2000, 1 / 2000)))["assets"]["X"]
+    assert certain["probability_of_loss"] <= 1.0  # two thousand roundings add up to more
 
 
 def test_unfit_requests_are_refused_before_the_fit() -> None:

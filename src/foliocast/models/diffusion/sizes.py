@@ -26,7 +26,8 @@ OWN = np.array([0.15, 0.4, 0.7, 1.0, 1.5, 2.5, 6.0, 14.0, 28.0, 60.0, 130.0])
 NEWS = 7  # number of the first class of `OWN` that is an asset's own news, no part of the market's move
 GRID = np.sinh(np.linspace(-np.arcsinh(24.0), np.arcsinh(24.0), 701))  # of whitened innovations
 ROUNDS = 80
-PRIOR = 10.0  # entries of a class that say that it does not lean
+PRIOR = 10.0  # bars of each size in which the market is as in all bars
+UPRIGHT = 0.5  # entries of each class that say that it does not lean
 
 
 @dataclass(frozen=True)
@@ -53,8 +54,8 @@ class Mixture:
         """One round of expectation maximisation on grid points that weigh so much at each size, (grid, size)."""
         part = _softmax(self.log_density(size)) * weight[:, :, None]
         total = part.sum(axis=(0, 1))
-        lean = (part * (GRID[:, None] / size)[:, :, None]).sum(axis=(0, 1)) / (total + PRIOR)
-        share = (total + 0.1) / (total + 0.1).sum()
+        lean = (part * (GRID[:, None] / size)[:, :, None]).sum(axis=(0, 1)) / (total + UPRIGHT)
+        share = (total + 1e-3) / (total + 1e-3).sum()  # an empty class is all but left out
         return Mixture(share, lean - (share * lean).sum())
 
     def square(self, first: int = 0) -> float:
@@ -211,9 +212,10 @@ class Sizes:
         y = self.own.of(classes, e)
         news = float((self.own.share * self.own.lean)[NEWS:].sum())  # expected: no part of the market's mean, either
         tame = torch.where(classes < NEWS, y, 0.0) + news
+        others = torch.where(classes < NEWS, e, torch.randn(e.shape, generator=generator))  # news moves no market
         edges = torch.from_numpy(self.market_at.cumsum(axis=1)[:, :-1]).float()[bars]
         drawn = (torch.rand((*bars.shape, 1), generator=generator) > edges).sum(dim=-1)
-        move = self.spread * self.market.of(drawn, e @ direction) / self.deviation(bars).squeeze(-1)
+        move = self.spread * self.market.of(drawn, others @ direction) / self.deviation(bars).squeeze(-1)
         y = y + torch.where(free.all(dim=-1), move - tame @ direction, 0.0)[..., None] * direction
         return prior.along(y, prior.values.sqrt())
 
