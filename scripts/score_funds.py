@@ -120,11 +120,14 @@ def controllability(generator: FundGenerator) -> None:
         print(f"| {label} | {np.mean(np.array(effects) > 0):.0%} | {np.mean(effects):+.3f} |", flush=True)
 
 
-def variety(generator: FundGenerator, split: Split, seen: FundCorpus | None = None) -> None:
-    """Are samples of a prompt different, and are they copies of what the generator has ``seen`` (the training part)?"""
-    seen = split.train if seen is None else seen
-    train, test = split.train, split.test
-    at = train.securities.index
+def variety(generator: FundGenerator, splits: list[Split], seen: FundCorpus | None = None) -> None:
+    """Are samples of a prompt different, and are they copies of what the generator has ``seen`` (the last training part)?
+
+    Real held-out funds beside them are those of all splits, each against its own training part.
+    """
+    seen = splits[-1].train if seen is None else seen
+    test = splits[-1].test
+    at = seen.securities.index
     pairs, copies = [], []
     rows = np.linspace(0, len(test) - 1, 25).astype(int)
     for i in rows:
@@ -137,7 +140,7 @@ def variety(generator: FundGenerator, split: Split, seen: FundCorpus | None = No
         wide[:, at.get_indexer(made.columns)] = made.to_numpy()
         pairs.append(spread(wide))
         copies += list(nearest_training(wide[:2], seen.weights))
-    real = nearest_training(test.weights[rows].toarray(), train.weights)
+    real = np.concatenate([nearest_training(s.test.weights.toarray(), s.train.weights) for s in splits])
     q = [10, 50, 90, 100]
     print(f"\nmean pairwise overlap of samples of one prompt: {np.mean(pairs):.3f} (at most {np.max(pairs):.3f})")
     print("nearest training overlap, generated (10/50/90/100 %):", np.percentile(copies, q).round(3))
@@ -220,7 +223,7 @@ def main() -> None:
         if "control" in parts:
             controllability(packaged)
         if "variety" in parts:
-            variety(packaged, split_corpus(corpus, args.cut, 2), corpus)
+            variety(packaged, [split_corpus(corpus, args.cut, int(fold)) for fold in args.folds.split(",")], corpus)
         return
     splits = {fold: split_corpus(corpus, args.cut, int(fold)) for fold in args.folds.split(",")}
     models = {fold: model(Path(f"{args.model}{fold}"), split, args.light) for fold, split in splits.items()}
@@ -236,7 +239,7 @@ def main() -> None:
     fold, split = list(splits.items())[-1]
     generator = models[fold]
     if "variety" in parts:
-        variety(generator, split)
+        variety(generator, list(splits.values()))
     if "known" in parts:
         for numbers, title in (
             (True, "Funds it knows, prompt with numbers"),
