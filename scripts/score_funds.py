@@ -121,7 +121,7 @@ def controllability(generator: FundGenerator) -> None:
 
 
 def variety(generator: FundGenerator, splits: list[Split], seen: FundCorpus | None = None) -> None:
-    """Are samples of a prompt different, and are they copies of what the generator has ``seen`` (the last training part)?
+    """Do samples of a prompt differ, and are they copies of what the generator has ``seen`` (the last training part)?
 
     Real held-out funds beside them are those of all splits, each against its own training part.
     """
@@ -236,7 +236,7 @@ def main() -> None:
             n = 0 if args.light else 8
             found = [score_held_out(models[f], splits[f], corpus, n=n, numbers=numbers) for f in splits]
             show(pd.concat(found), title)
-    fold, split = list(splits.items())[-1]
+    fold = list(splits)[-1]
     generator = models[fold]
     if "variety" in parts:
         variety(generator, list(splits.values()))
