@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from html import escape
 from typing import TYPE_CHECKING
 
@@ -17,8 +18,18 @@ td,th{padding:.25rem .6rem;border-bottom:1px solid #ddd;
 text-align:right;white-space:nowrap}th:first-child{text-align:left}.wide{overflow-x:auto}"""
 
 
-def page(card: ScoreCard) -> str:
-    """Self-contained HTML (the plotting library is inlined)."""
+# Okabe & Ito (2008): told apart by the colour-blind, too.
+COLOURS = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#000000", "#999933")
+
+
+def page(card: ScoreCard, shown: Sequence[str] = ()) -> str:
+    """Self-contained HTML (the plotting library is inlined).
+
+    Parameters
+    ----------
+    shown : sequence of str
+        Models whose margins over every other are tabled.
+    """
     import plotly.io as pio
 
     figures = [_gain_figure(card), _pit_figure(card)]
@@ -32,11 +43,47 @@ def page(card: ScoreCard) -> str:
         f"{', '.join(map(str, card.horizons))}. Lower is better; p-values are two-sided Diebold-Mariano against "
         f"<b>{escape(card.reference)}</b>.</p>"
     )
-    table = card.table.to_html(float_format=lambda v: f"{v:.4f}", border=0)
+    margins = "".join(_margins(card, name) for name in shown)
     return (
         f"<!doctype html><html lang='en'><meta charset='utf-8'><title>Scorecard</title><style>{STYLE}</style>"
-        f"<h1>Scorecard</h1>{head}<div class='wide'>{table}</div>{_facts(card)}{''.join(parts)}</html>"
+        f"<h1>Scorecard</h1>{head}{_scores(card)}{margins}{_facts(card)}{''.join(parts)}</html>"
     )
+
+
+def _scores(card: ScoreCard) -> str:
+    """A row a score, a column a model."""
+    cells = ["<tr><th></th>" + "".join(f"<th>{escape(str(n))}</th>" for n in card.table.index) + "</tr>"]
+    for score, row in card.table.items():
+        values = "".join(f"<td>{v:.4g}</td>" if isinstance(v, float) else f"<td>{escape(str(v))}</td>" for v in row)
+        cells.append(f"<tr><th>{escape(str(score))}</th>{values}</tr>")
+    return f"<div class='wide'><table>{''.join(cells)}</table></div>"
+
+
+def _margins(card: ScoreCard, name: str) -> str:
+    """Mean difference of a model to each of the others."""
+    table = margins(card, name)
+    cells = [f"<tr><th>{escape(name)} against</th>" + "".join(f"<th>{c}</th>" for c in table.columns) + "</tr>"]
+    for other, row in table.iterrows():
+        cells.append(f"<tr><th>{escape(str(other))}</th>" + "".join(f"<td>{v}</td>" for v in row) + "</tr>")
+    return (
+        "<h2>Margins</h2><p>Mean difference (p, Diebold-Mariano); negative is better.</p>"
+        f"<div class='wide'><table>{''.join(cells)}</table></div>"
+    )
+
+
+def margins(card: ScoreCard, name: str) -> pd.DataFrame:
+    """Mean difference of a model to each of the others as text, per cent and p-value: (other, score)."""
+    wanted = [f"{score}_{h}" for h in card.horizons for score in ("energy", "portfolio")]
+    rows = {}
+    for other in card.table.index.drop(name):
+        gaps, level = card.compare(other).loc[name], card.table.loc[other]
+        rows[other] = [f"{gaps[w, 'difference'] / level[w]:+.2%} ({gaps[w, 'p']:.3f})" for w in wanted]
+    return pd.DataFrame.from_dict(rows, orient="index", columns=wanted)
+
+
+def _colours(card: ScoreCard) -> dict[str, str]:
+    """One colour a model in all figures."""
+    return {str(name): COLOURS[i % len(COLOURS)] for i, name in enumerate(card.table.index)}
 
 
 def _facts(card: ScoreCard) -> str:
@@ -78,7 +125,7 @@ def _gain_figure(card: ScoreCard) -> object:
         for name in card.table.index:
             gain = (base - card.per_origin[name][f"energy_{h}"]).cumsum()
             line = go.Scatter(x=gain.index, y=gain, name=name, legendgroup=name, showlegend=column == 1)
-            figure.add_trace(line, row=1, col=column)
+            figure.add_trace(line.update(line_color=_colours(card)[name]), row=1, col=column)
     return figure.update_layout(height=420, template="plotly_white")
 
 
@@ -96,5 +143,5 @@ def _pit_figure(card: ScoreCard) -> object:
             line = go.Scatter(
                 x=0.5 * (edges[1:] + edges[:-1]), y=density, name=name, legendgroup=name, showlegend=False, mode="lines"
             )
-            figure.add_trace(line, row=1, col=column)
+            figure.add_trace(line.update(line_color=_colours(card)[name]), row=1, col=column)
     return figure.update_layout(height=380, template="plotly_white")

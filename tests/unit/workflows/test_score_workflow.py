@@ -12,6 +12,7 @@ from foliocast.core.belief import ScenarioSet
 from foliocast.core.errors import ConfigError, HistoryError, LookAheadError
 from foliocast.runtime.compute import Compute
 from foliocast.workflows.score import Plan, scorecard
+from foliocast.workflows.score_page import _gain_figure, _pit_figure, page
 from markets import make_panel
 
 
@@ -127,6 +128,14 @@ def test_one_page(returns: pd.DataFrame, tmp_path: Path) -> None:
     assert (tmp_path / "card.html").read_text(encoding="utf-8") == text
     assert "Scorecard" in text
     assert 'src="http' not in text
+    name, other = card.table.index[:2]
+    told = page(card, [name])
+    gap, p = (float(card.compare(other).loc[name, ("energy_1", k)]) for k in ("difference", "p"))
+    assert f"<th>{other}</th><td>{gap / card.table.loc[other, 'energy_1']:+.2%} ({p:.3f})</td>" in told
+    assert f"{name} against" not in text
+    figures = (_gain_figure(card), _pit_figure(card))
+    colours = {(line.name, line.line.color) for figure in figures for line in figure.data}
+    assert len(colours) == len({name for name, _ in colours}) == len(card.table)  # a model is of one colour throughout
 
 
 class Clockwork(fc.BlockBootstrap):

@@ -191,7 +191,7 @@ def _scorecard(
     answer: dict[str, Any] = {"scorecard": card.table.reset_index().to_dict(orient="records")}
     if out is not None:
         with whole_file(out / "scorecard.html") as aside:
-            aside.write_text(page(card), encoding="utf-8")
+            aside.write_text(page(card, own), encoding="utf-8")
         with whole_file(out / "scorecard.csv") as aside:
             card.table.to_csv(aside)
         with whole_file(out / "origins.parquet") as aside:
@@ -216,10 +216,10 @@ def _gaps(card: Any, name: str) -> Any:
     """Mean difference of a model to each of the others, in per cent, with the p-value."""
     from rich.table import Table
 
-    wanted = [f"{score}_{h}" for h in card.horizons for score in ("energy", "portfolio")]
-    table = Table(f"{name} against", *wanted, title="Mean difference (p, Diebold-Mariano); negative: better")
-    for other in card.table.index.drop(name):
-        gaps = card.compare(other).loc[name]
-        level = card.table.loc[other]
-        table.add_row(str(other), *(f"{gaps[w, 'difference'] / level[w]:+.2%} ({gaps[w, 'p']:.3f})" for w in wanted))
+    from foliocast.workflows.score_page import margins
+
+    gaps = margins(card, name)
+    table = Table(f"{name} against", *gaps.columns, title="Mean difference (p, Diebold-Mariano); negative: better")
+    for other, cells in gaps.iterrows():
+        table.add_row(str(other), *cells)
     return table
