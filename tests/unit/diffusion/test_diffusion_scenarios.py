@@ -19,7 +19,8 @@ from foliocast.models.checkpoint import load_model
 from foliocast.models.diffusion.fitting import DiffusionLoss, WindowSamples, earned_shrinkage
 from foliocast.models.diffusion.generator import TRAINING, DiffusionScenarios, build_network, fit_denoiser
 from foliocast.models.diffusion.innovations import FARTHEST, RECENT, origin, state_now, study
-from foliocast.models.diffusion.preconditioning import WIENER, Preconditioned
+from foliocast.models.diffusion.paths import PathSampler, Window
+from foliocast.models.diffusion.preconditioning import WIENER, Context, GaussianPrior, Preconditioned
 from foliocast.models.training import Ema, TrainingSpec, train
 from foliocast.stats.correlation import CorrelationFilter
 from foliocast.stats.volatility import VolatilityFilter
@@ -158,6 +159,41 @@ def test_the_level_scales_what_is_drawn_around_the_conditional_mean(
         )
         assert half.std() == pytest.approx(whole.std() / 2, rel=0.05)
         assert half.mean() == pytest.approx(whole.mean(), abs=0.1 * whole.std())
+
+
+def test_the_mean_of_the_sample_is_not_drawn(returns: pd.DataFrame) -> None:
+    """A market that rose for the whole sample is not foretold to rise: paths drift by what is earned, no more."""
+    rising = np.expm1(np.log1p(returns) + 0.15 * np.log1p(returns).std())
+    model = DiffusionScenarios(width=16, volatility="gjr", training=dataclasses.replace(SHORT, max_steps=400)).fit(rising)
+    history = read_bars(rising)
+    start = origin(model.volatility_, model.correlation_, history)
+    drawn = np.log1p(model.simulate(rising, 10, 6000, random_state=1).returns)
+    deviation = drawn.sum(axis=1).std(axis=0)
+    assert np.abs((drawn.sum(axis=1).mean(axis=0) - 10 * start.drift) / deviation).max() < 0.1
+
+
+class Lopsided(torch.nn.Module):
+    """A network that has learnt that everything rises."""
+
+    def forward(self, x: torch.Tensor, sigma: torch.Tensor, context: Context) -> torch.Tensor:
+        return torch.full_like(x, 0.3)
+
+
+def test_a_mirrored_sampler_has_no_mean_and_meets_what_is_given() -> None:
+    paths = PathSampler(Preconditioned(Lopsided(), WIENER))
+    noise = torch.randn(6000, 10, 3, generator=torch.Generator().manual_seed(0))
+    context = Context(prior=GaussianPrior.of(torch.eye(3)))
+    known = torch.zeros(10, 3, dtype=torch.bool)
+    known[4, 0] = True
+    given = Window(10, known, 1.5 * known[None])
+
+    def drawn(paths: PathSampler, window: Window) -> torch.Tensor:
+        return paths.sampled(noise, context, window, torch.Generator().manual_seed(1))
+
+    mirrored = dataclasses.replace(paths, mirrored=True)
+    assert float(drawn(paths, Window(10)).mean((0, 1)).min()) > 0.2
+    assert float(drawn(mirrored, Window(10)).mean((0, 1)).abs().max()) < 0.03
+    assert torch.equal(drawn(mirrored, given)[:, 4, 0], torch.full((6000,), 1.5))
 
 
 def test_guidance_and_samplers_run(model: DiffusionScenarios, returns: pd.DataFrame) -> None:

@@ -65,17 +65,23 @@ class DiffusionLoss:
         Share of the batches without state (classifier-free guidance).
     patch : int
         Windows are cut to a random multiple of it.
+    mirrored : bool
+        Whether windows are turned over at random, so that the mean of the sample is not learnt: it is no law, and the
+        drift is added to paths.
     """
 
     mask_rate: float = 0.3
     drop_rate: float = 0.1
     patch: int = 10
+    mirrored: bool = False
 
     def __call__(self, denoiser: Preconditioned, batch: tuple[Tensor, ...], generator: torch.Generator) -> Tensor:
         x0, state, values, vectors = batch
         lengths = x0.shape[1] // self.patch
         n_time = self.patch * int(torch.randint(1, lengths + 1, (1,), generator=generator)) if lengths else x0.shape[1]
         x0 = x0[:, :n_time]
+        if self.mirrored:
+            x0 = x0 * (2.0 * torch.randint(2, (len(x0), 1, 1), generator=generator) - 1.0)
         context = self._context(x0, state, GaussianPrior(values, vectors, torch.zeros_like(values)), generator)
         noise = torch.randn(x0.shape, generator=generator)
         sigma = training_sigmas(len(x0), generator, CENTRE, SPREAD)

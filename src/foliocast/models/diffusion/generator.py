@@ -248,7 +248,7 @@ def fit_denoiser(
 ) -> tuple[TrainingResult, float]:
     """Train on the windows of a history and set the network's share on its held-out end; what training did, the gain.
 
-    Unless ``conditional``, the network is never shown the state.
+    Unless ``conditional``, the network is never shown the state, and learns nothing lopsided: `Sizes` leans.
     Overlapping windows share bars, so a gap of a window lies between training and validation.
     """
     n = len(history.z)
@@ -257,7 +257,7 @@ def fit_denoiser(
     samples = WindowSamples.of(history, length, RECENT, split - length)
     held_out = WindowSamples.of(history, length, split, n - length + 1)
     loss = DiffusionLoss(patch=min(PATCH, length))
-    loss = loss if conditional else replace(loss, drop_rate=1.0)
+    loss = loss if conditional else replace(loss, drop_rate=1.0, mirrored=True)
     result = train(denoiser, samples, loss, spec, validation=held_out)
     denoiser.shrinkage, gain = earned_shrinkage(denoiser, held_out, conditional)
     return result, gain

@@ -47,6 +47,9 @@ class PathSampler:
         Factor on what is drawn around what is expected given the condition (`size_ratio`).
     sizes : Sizes, optional
         Random sizes of bars and entries, which the denoiser was not shown.
+    mirrored : bool
+        Whether windows are turned over at random, with what is given of them, so that what is drawn freely has no mean:
+        that of the sample the network was trained on is no law, and the drift is added to paths.
     """
 
     denoiser: Preconditioned
@@ -57,6 +60,7 @@ class PathSampler:
     jobs: int = 1
     level: float = 1.0
     sizes: Sizes | None = None
+    mirrored: bool = False
 
     def draw(
         self, start: Origin, horizon: int, condition: Condition
@@ -159,6 +163,9 @@ class PathSampler:
     @torch.no_grad()
     def sampled(self, noise: Tensor, context: Context, window: Window, generator: torch.Generator) -> Tensor:
         """Windows of innovations from standard normal noise (batch, length, asset)."""
+        if self.mirrored:
+            side = 2.0 * torch.randint(2, (len(noise), 1, 1), generator=generator) - 1.0
+            return side * replace(self, mirrored=False).sampled(noise, context, window.turned(side), generator)
         denoiser: Denoiser = self.denoiser
         if self.guidance not in (0.0, 1.0):
             denoiser = ClassifierFree(denoiser, self.guidance)
@@ -242,6 +249,12 @@ class Window:
         weights = None if self.weights is None else functional.pad(self.weights, (0, more))
         known, values = part(self.known), part(self.values)
         return replace(self, length=self.length + more, known=known, values=values, weights=weights)
+
+    def turned(self, side: Tensor) -> Window:
+        """What is given times 1 or -1, (batch, 1, 1)."""
+        values = None if self.values is None else self.values * side
+        totals = None if self.totals is None else self.totals * side[:, 0]
+        return replace(self, values=values, totals=totals)
 
     def rows(self, rows: slice) -> Window:
         """The part that concerns these windows."""

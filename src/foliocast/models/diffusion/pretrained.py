@@ -167,6 +167,7 @@ class PretrainedScenarios(ScenarioMixin, BaseEstimator):
             self.steps,
             guidance=self.guidance,
             jobs=self.n_jobs,
+            mirrored=self.guidance == 0.0,
         )
         if self.guidance == 0.0:
             match = matched(paths, history)
