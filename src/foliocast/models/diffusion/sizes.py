@@ -3,18 +3,20 @@
 A whitened innovation is read as ``y = b g + sqrt(v) own`` with g the direction in which all assets move together, b the
 market's move, v the size of the bar, and ``own`` what is left, entry by entry. b and the entries are normal mixtures
 ``n + sqrt(w) e`` whose classes differ in size and may lean to one side. Wild bars are wild for all, crashes are
-common, some shocks are an asset's own news: those stand beside the market's move, which is that of the others. The
-classes are drawn; what is left is near N(0, I), which is where a diffusion of few steps is exact. It is the
-heavy-tailed noise of Pandey et al. (2024, arXiv 2410.14171) with a law of the scale that is read off the data instead
-of a chi-square.
+common, some shocks are an asset's own news: what of them lies far stands beside the market's move. The classes are
+drawn; what is left is near N(0, I), which is where a diffusion of few steps is exact. It is the heavy-tailed noise of
+Pandey et al. (2024, arXiv 2410.14171) with a law of the scale that is read off the data instead of a chi-square.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import numpy as np
 import torch
+from scipy.optimize import brentq
+from scipy.stats import norm
 from torch import Tensor
 
 from foliocast.models.diffusion.innovations import STRIDE, History
@@ -23,10 +25,12 @@ from foliocast.stats.correlation import matrix_power
 
 COMMON = np.array([0.2, 0.4, 0.65, 1.0, 1.6, 2.7, 5.0])
 OWN = np.array([0.15, 0.4, 0.7, 1.0, 1.5, 2.5, 6.0, 14.0, 28.0, 60.0, 130.0])
-NEWS = 7  # number of the first class of `OWN` that is an asset's own news, no part of the market's move
+FAR = 4.0  # deviations of an entry's own shock; what lies beyond is its news, and no part of the market's move
 GRID = np.sinh(np.linspace(-np.arcsinh(24.0), np.arcsinh(24.0), 701))  # of whitened innovations
+FINE = np.linspace(-60.0, 60.0, 2401)  # of an entry's own shock
 ROUNDS = 80
 PRIOR = 10.0  # bars of each size in which the market is as in all bars
+STEEPEST = 1.0  # change of lean, in deviations of a class, at most
 UPRIGHT = 0.5  # entries of each class that say that it does not lean
 
 
@@ -39,9 +43,8 @@ class Mixture:
 
     @classmethod
     def start(cls) -> Mixture:
-        share = (
-            np.minimum(OWN, 1.0 / OWN) ** 3
-        )  # expectation maximisation is slow to take back what tails have too much
+        """Thin tails: expectation maximisation is slow to take back what they have too much."""
+        share = np.minimum(OWN, 1.0 / OWN) ** 3
         return cls(share / share.sum(), np.zeros(len(OWN)))
 
     def log_density(self, size: np.ndarray) -> np.ndarray:
@@ -58,23 +61,48 @@ class Mixture:
         share = (total + 1e-3) / (total + 1e-3).sum()  # an empty class is all but left out
         return Mixture(share, lean - (share * lean).sum())
 
-    def square(self, first: int = 0) -> float:
-        """Mean square over the classes from one on."""
-        return float((self.share * (OWN + self.lean**2))[first:].sum())
+    def square(self) -> float:
+        """Mean square."""
+        return float(self.share @ (OWN + self.lean**2))
 
-    def market_move(self, y: np.ndarray, of_bar: np.ndarray, direction: np.ndarray) -> np.ndarray:
-        """Move in a direction of the part that is no asset's news, as far as sizes tell, (time,).
+    def third(self) -> float:
+        """Mean cube."""
+        return float(self.share @ (self.lean**3 + 3.0 * self.lean * OWN))
 
-        Parameters
-        ----------
-        y, direction : ndarray (time, asset)
-        of_bar : ndarray (time, size)
-            What each bar says of its size.
-        """
-        news = _softmax(self.log_density(np.sqrt(COMMON)))[:, :, NEWS:].sum(axis=2)
-        tame = 1.0 - np.einsum("tas,ts->ta", news[_cell(y)], of_bar)
-        out: np.ndarray = (y * tame * direction).sum(axis=1)
-        return out
+    @cached_property
+    def _table(self) -> tuple[np.ndarray, np.ndarray]:
+        """Probability of each point of `FINE` and the standard normal quantile of the law there."""
+        density = np.exp(-0.5 * (FINE[:, None] - self.lean) ** 2 / OWN) @ (self.share / np.sqrt(OWN))
+        mass = density / density.sum()
+        below = np.clip(mass.cumsum() - mass / 2, 1e-15, 1 - 1e-15)
+        return mass, norm.ppf(below)
+
+    def normal_score(self, y: Tensor) -> Tensor:
+        """Standard normal where y follows the mixture, and rising in y."""
+        scores = torch.from_numpy(self._table[1]).float()
+        place = ((y - float(FINE[0])) / float(FINE[1] - FINE[0])).clamp(0.0, len(FINE) - 1.001)
+        low = place.long()
+        return torch.lerp(scores[low], scores[low + 1], place - low)
+
+    def news(self, power: int) -> float:
+        """What lies beyond `FAR` adds to the mean power of the rest, of which the market is made."""
+        mass, score = self._table
+        past = FINE - np.clip(FINE, -FAR, FAR)
+        return float(mass @ ((score + past) ** power - score**power))
+
+    def leant(self, third: float) -> Mixture:
+        """The same shares, with leans changed in proportion to the deviation of the class for this mean cube."""
+        root = np.sqrt(OWN)
+
+        def tilted(c: float) -> Mixture:
+            return replace(self, lean=self.lean + c * (root - self.share @ root))
+
+        def miss(c: float) -> float:
+            return tilted(c).third() - third
+
+        if miss(-STEEPEST) * miss(STEEPEST) > 0.0:
+            return tilted(float(np.copysign(STEEPEST, third - self.third())))
+        return tilted(brentq(miss, -STEEPEST, STEEPEST))
 
     def drawn(self, shape: torch.Size, generator: torch.Generator) -> Tensor:
         """Numbers of classes."""
@@ -122,21 +150,14 @@ class Sizes:
         """Maximum likelihood by expectation maximisation over fixed classes of size."""
         y, direction = _whitened(history)
         size, cell = np.sqrt(COMMON), _cell(y)
-        bar, own, market = np.full(len(COMMON), 1 / len(COMMON)), Mixture.start(), Mixture.start()
+        bar, own = np.full(len(COMMON), 1 / len(COMMON)), Mixture.start()
         of_bar = np.empty(0)
         for _ in range(ROUNDS):
             of_bar = _softmax(np.log(bar) + _log_sum(own.log_density(size))[cell].sum(axis=1))
             own = own.better(size, _on_grid(cell, of_bar))
             bar = (of_bar.sum(axis=0) + 0.1) / (of_bar + 0.1 / len(of_bar)).sum()
-        move = _cell(own.market_move(y, of_bar, direction))
-        counts = np.bincount(move, minlength=len(GRID))[:, None].astype(float)
-        for _ in range(3 * ROUNDS):
-            market = market.better(np.ones(1), counts)
-        both = of_bar.T @ _softmax(market.log_density(np.ones(1)))[move, 0]
-        at = both + PRIOR * market.share
-        whole = float(((y * direction).sum(axis=1) ** 2).mean())
-        rest = max(whole - own.square(NEWS) * float(bar @ COMMON), 0.25 * whole)
-        return cls(bar, market, at / at.sum(axis=1, keepdims=True), own, float(np.sqrt(rest / market.square())))
+        market, at, spread = _market(y, direction, of_bar, bar, own)
+        return cls(bar, market, at, own, spread)
 
     def taken_out(self, history: History, rng: np.random.Generator) -> History:
         """The history with sizes and leans removed, as drawn from what each bar says of them: near N(0, C)."""
@@ -144,7 +165,7 @@ class Sizes:
         size = np.sqrt(COMMON)
         of_bar = _softmax(np.log(self.bar) + _log_sum(self.own.log_density(size))[_cell(y)].sum(axis=1))
         bars = (rng.random((len(y), 1)) > of_bar.cumsum(axis=1)[:, :-1]).sum(axis=1)
-        move = self.market.standard(self.own.market_move(y, of_bar, direction)[:, None] / self.spread, rng)
+        move = self.market.standard(_market_move(y, of_bar, direction)[:, None] / self.spread, rng)
         own = self.own.standard(y / size[bars, None], rng)
         own += (move - (own * direction).sum(axis=1, keepdims=True)) * direction
         return replace(history, z=_by_matrix(own, history.correlations, 0.5))
@@ -208,15 +229,13 @@ class Sizes:
         """
         free = prior.values > 1e-7
         e = prior.along(x, torch.where(free, prior.values.clamp(min=1e-7).rsqrt(), 0.0))
-        classes = self.own.drawn(e.shape, generator)
-        y = self.own.of(classes, e)
-        news = float((self.own.share * self.own.lean)[NEWS:].sum())  # expected: no part of the market's mean, either
-        tame = torch.where(classes < NEWS, y, 0.0) + news
-        others = torch.where(classes < NEWS, e, torch.randn(e.shape, generator=generator))  # news moves no market
+        y = self.own.of(self.own.drawn(e.shape, generator), e)
+        near = y.clamp(-FAR, FAR) + self.own.news(1)
         edges = torch.from_numpy(self.market_at.cumsum(axis=1)[:, :-1]).float()[bars]
         drawn = (torch.rand((*bars.shape, 1), generator=generator) > edges).sum(dim=-1)
-        move = self.spread * self.market.of(drawn, others @ direction) / self.deviation(bars).squeeze(-1)
-        y = y + torch.where(free.all(dim=-1), move - tame @ direction, 0.0)[..., None] * direction
+        normal = self.own.normal_score(y) @ direction  # so that the market moves as its parts do
+        move = self.spread * self.market.of(drawn, normal) / self.deviation(bars).squeeze(-1)
+        y = y + torch.where(free.all(dim=-1), move - near @ direction, 0.0)[..., None] * direction
         return prior.along(y, prior.values.sqrt())
 
 
@@ -240,6 +259,50 @@ def _by_matrix(rows: np.ndarray, matrices: np.ndarray, power: float) -> np.ndarr
         part = slice(k * STRIDE, (k + 1) * STRIDE)
         out[part] = rows[part] @ matrix_power(matrix, power)
     return out
+
+
+def _market_move(y: np.ndarray, of_bar: np.ndarray, direction: np.ndarray) -> np.ndarray:
+    """Move in a direction of what is no asset's news, (time,).
+
+    Parameters
+    ----------
+    y, direction : ndarray (time, asset)
+    of_bar : ndarray (time, size)
+        What each bar says of its size.
+    """
+    far = FAR * (of_bar @ np.sqrt(COMMON))[:, None]
+    move: np.ndarray = (np.clip(y, -far, far) * direction).sum(axis=1)
+    return move
+
+
+def _market(
+    y: np.ndarray, direction: np.ndarray, of_bar: np.ndarray, bar: np.ndarray, own: Mixture
+) -> tuple[Mixture, np.ndarray, float]:
+    """Law of the market's move, its classes in bars of each size, and its factor.
+
+    With the assets' news the total is then as large as in the sample, and leans as far.
+    """
+    move = _cell(_market_move(y, of_bar, direction))
+    counts = np.bincount(move, minlength=len(GRID))[:, None].astype(float)
+    market = Mixture.start()
+    for _ in range(3 * ROUNDS):
+        market = market.better(np.ones(1), counts)
+    total = (y * direction).sum(axis=1)
+    whole = float((total**2).mean())
+    rest = max(whole - own.news(2) * float(bar @ COMMON), 0.25 * whole)
+    news = own.news(3) * float(bar @ COMMON**1.5) * float((direction**3).sum(axis=1).mean())
+    market = market.leant((_earned_third(total) - news) * (market.square() / rest) ** 1.5)
+    at = of_bar.T @ _softmax(market.log_density(np.ones(1)))[move, 0] + PRIOR * market.share
+    at /= at.sum(axis=1, keepdims=True)
+    market = replace(market, lean=market.lean - bar @ at @ market.lean)
+    return market, at, float(np.sqrt(rest / market.square()))
+
+
+def _earned_third(total: np.ndarray) -> float:
+    """Third moment, times t^2 / (1 + t^2) for its t-statistic: a few bars make it."""
+    cubes = (total - total.mean()) ** 3
+    third, noise = float(cubes.mean()), float(cubes.var()) / len(cubes)
+    return third**3 / max(third**2 + noise, 1e-300)
 
 
 def _cell(y: np.ndarray) -> np.ndarray:
