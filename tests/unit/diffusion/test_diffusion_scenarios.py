@@ -161,12 +161,12 @@ def test_the_level_scales_what_is_drawn_around_the_conditional_mean(
         assert half.mean() == pytest.approx(whole.mean(), abs=0.1 * whole.std())
 
 
-def test_the_mean_of_the_sample_is_not_drawn(returns: pd.DataFrame) -> None:
+@pytest.mark.parametrize("guidance", [0.0, 1.0])
+def test_the_mean_of_the_sample_is_not_drawn(guidance: float, returns: pd.DataFrame) -> None:
     """A market that rose for the whole sample is not foretold to rise: paths drift by what is earned, no more."""
     rising = np.expm1(np.log1p(returns) + 0.15 * np.log1p(returns).std())
-    model = DiffusionScenarios(width=16, volatility="gjr", training=dataclasses.replace(SHORT, max_steps=400)).fit(
-        rising
-    )
+    spec = dataclasses.replace(SHORT, max_steps=400)
+    model = DiffusionScenarios(width=16, volatility="gjr", guidance=guidance, training=spec).fit(rising)
     history = read_bars(rising)
     start = origin(model.volatility_, model.correlation_, history)
     drawn = np.log1p(model.simulate(rising, 10, 6000, random_state=1).returns)

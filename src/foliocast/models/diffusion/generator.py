@@ -248,10 +248,12 @@ def fit_denoiser(
 ) -> tuple[TrainingResult, float]:
     """Train on the windows of a history and set the network's share on its held-out end; what training did, the gain.
 
-    Unless ``conditional``, the network is never shown the state, and learns nothing lopsided: `Sizes` leans.
+    Unless ``conditional``, the network is never shown the state, and learns nothing lopsided: `Sizes` leans. If it is,
+    the mean of the sample is taken out, for the drift is added to paths.
     Overlapping windows share bars, so a gap of a window lies between training and validation.
     """
     n = len(history.z)
+    history = replace(history, z=history.z - history.z.mean()) if conditional else history
     length = min(block, max(2, (n - RECENT) // 8))
     split = int(n * (1 - VALIDATION))
     samples = WindowSamples.of(history, length, RECENT, split - length)
