@@ -9,7 +9,8 @@ import pandas as pd
 import pytest
 
 import foliocast as fc
-from foliocast.models.funds.generator import FundGenerator, FundRequest
+from foliocast.models.funds.generator import FundGenerator
+from foliocast.models.funds.requests import FundRequest
 from foliocast.workflows.fund_validity import check_validity, faults
 
 

@@ -8,7 +8,8 @@ import numpy as np
 import pandas as pd
 
 from foliocast.features.funds import FIELDS, SECTORS
-from foliocast.models.funds.generator import FundGenerator, FundRequest
+from foliocast.models.funds.generator import FundGenerator
+from foliocast.models.funds.requests import FundRequest
 
 _PART = 2500
 

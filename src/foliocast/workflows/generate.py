@@ -17,7 +17,8 @@ from foliocast.core.errors import ConfigError, DataError, LookAheadError
 from foliocast.data import load_panel
 from foliocast.data.funds import FundCorpus, canonical_ticker
 from foliocast.features.funds import MARKET, Prompt, market_tags, read_date
-from foliocast.models.funds.generator import FundGenerator, Trajectory
+from foliocast.models.funds.generator import FundGenerator
+from foliocast.models.funds.requests import Trajectory
 from foliocast.models.funds.text import sentence_encoder, understand
 from foliocast.portfolio.fixed import read_book
 from foliocast.runtime.home import home

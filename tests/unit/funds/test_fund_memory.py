@@ -14,8 +14,9 @@ from foliocast.core.errors import ConfigError, DataError
 from foliocast.data.funds import build_corpus
 from foliocast.data.sources.holdings import from_table
 from foliocast.features.funds import EPOCH, FIELDS, NUMBERS, Vocabulary, tokens_of
-from foliocast.models.funds.generator import FundGenerator, FundRequest
+from foliocast.models.funds.generator import FundGenerator
 from foliocast.models.funds.memory import Carry, Earlier, Memory
+from foliocast.models.funds.requests import FundRequest
 from foliocast.workflows.fund_scores import as_book, previous_filing, score_known
 from foliocast.workflows.generate import GenerateOptions, generate, started
 from unit.funds.fund_market import make_corpus

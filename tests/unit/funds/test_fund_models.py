@@ -16,8 +16,9 @@ from foliocast.features.funds import FIELDS, NUMBERS, Vocabulary, measure, scale
 from foliocast.models.funds.augment import Augmenter
 from foliocast.models.funds.conditions import SHAPE, Keys, Towers
 from foliocast.models.funds.constraints import Limits, Shape, enforce, fill, shaped, support
-from foliocast.models.funds.generator import FundGenerator, FundRequest
+from foliocast.models.funds.generator import FundGenerator
 from foliocast.models.funds.latent import LatentNetwork, denoise, latent_loss
+from foliocast.models.funds.requests import FundRequest
 from foliocast.models.funds.securities import ATTRIBUTES
 from foliocast.models.funds.vae import HoldingsVAE, random_codes, sparsemax, tilt, whitener
 from unit.funds.fund_market import make_corpus

@@ -9,7 +9,7 @@ if it had been filed by the prompt's date: it is a condition like the words (`me
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
 from typing import Any, Protocol, Self
@@ -23,24 +23,24 @@ from torch import Tensor
 
 from foliocast.core.errors import ConfigError, DataError, HistoryError, InfeasibleError
 from foliocast.features.funds import (
-    EPOCH,
     FIELDS,
     NUMBERS,
-    SECTORS,
     Prompt,
     Vocabulary,
     read_date,
     tokens,
     tokens_of,
-    unscaled,
 )
 from foliocast.models.checkpoint import ModelCard, Saveable, kind_of
 from foliocast.models.funds.augment import Augmenter
-from foliocast.models.funds.conditions import SHAPE, Keys, Towers
-from foliocast.models.funds.constraints import TINY, Limits, Shape, enforce, shaped, support
+from foliocast.models.funds.books import Book, handed_in, over_columns, remembered, table_of
+from foliocast.models.funds.conditions import SHAPE, Towers
+from foliocast.models.funds.finishing import Drawn, finish
 from foliocast.models.funds.fitting import Expectation, FundData, fit_carry, fit_latent, fit_tower, fit_vae
 from foliocast.models.funds.latent import Guided, LatentNetwork, sample
-from foliocast.models.funds.memory import QUARTER, Carried, Carry, Earlier, Memory, described
+from foliocast.models.funds.memory import Carried, Carry, Earlier, Memory
+from foliocast.models.funds.requests import FundRequest, Law, Trajectory, limits_of
+from foliocast.models.funds.scenes import Scene, barred_from, chosen, listed_in, nothing_left
 from foliocast.models.funds.securities import Securities, positions
 from foliocast.models.funds.vae import HoldingsVAE, random_codes, tilt
 
@@ -54,97 +54,6 @@ class Corpus(Protocol):
     filings: pd.DataFrame
     securities: pd.DataFrame
     weights: sparse.csr_matrix
-
-
-@dataclass(frozen=True)
-class Trajectory:
-    """How portfolios came out of noise.
-
-    Parameters
-    ----------
-    sigmas : ndarray, shape (step,)
-        Noise levels, falling.
-    weights : ndarray, shape (step, sample, security)
-        What the denoiser believed at each level, decoded; rows sum to one.
-    tickers : tuple of str
-    """
-
-    sigmas: np.ndarray
-    weights: np.ndarray
-    tickers: tuple[str, ...]
-
-    def frame(self, sample: int = 0) -> pd.DataFrame:
-        """One sample as a table (noise level x ticker)."""
-        index = pd.Index(self.sigmas, name="noise")
-        return pd.DataFrame(self.weights[:, sample], index=index, columns=list(self.tickers))
-
-
-@dataclass(frozen=True)
-class _Scene:
-    """Everything a generation needs about the universe at the date."""
-
-    securities: Securities
-    columns: np.ndarray
-    keys: Keys
-
-
-@dataclass(frozen=True)
-class _Law:
-    """How to draw."""
-
-    guidance: float
-    diversity: float
-    steps: int
-
-
-@dataclass(frozen=True)
-class FundRequest:
-    """One portfolio asked for, with limits of its own; see `FundGenerator.generate` for their meaning.
-
-    Parameters
-    ----------
-    prompt : str, mapping or Prompt
-    date : date, optional
-    max_weight : float, optional
-    exclude : tuple of tickers
-    universe : tuple of tickers, optional
-    n_holdings : int, optional
-    sector_caps : mapping sector -> float
-    previous : bool
-    """
-
-    prompt: str | Mapping[str, object] | Prompt
-    date: str | pd.Timestamp | None = None
-    max_weight: float | None = None
-    exclude: tuple[str, ...] = ()
-    universe: tuple[str, ...] | None = None
-    n_holdings: int | None = None
-    sector_caps: Mapping[str, float] = field(default_factory=dict)
-    previous: bool = True
-
-
-@dataclass(frozen=True)
-class _Book:
-    """An earlier book: positions among the scene's securities, weights, age in years, tokens, what it is called."""
-
-    at: np.ndarray
-    weights: np.ndarray
-    age: float
-    words: np.ndarray
-    numbers: np.ndarray
-    told: dict[str, object]
-
-
-@dataclass(frozen=True)
-class _Drawn:
-    """What a portfolio is made of: decoded weights, scaled shape, how likely each security is; which were held
-    earlier (bool), and the share of the weight that carries over."""
-
-    weights: np.ndarray
-    shape: np.ndarray
-    likely: np.ndarray
-    before: np.ndarray
-    kept: float
 
 
 @dataclass(frozen=True)
@@ -340,16 +249,16 @@ class FundGenerator(Saveable, BaseEstimator):
             raise ConfigError(f"n = {n}, steps = {steps}, diversity = {diversity}, guidance = {guidance}: expected "
                               "n and steps of at least 1, diversity of at least 0")  # fmt: skip
         said = self._read(prompt, date, n_holdings)
-        limits = _limits(said, max_weight, sector_caps, n_holdings)
-        past = self._remembered(said) if previous is True else None
-        own = None if isinstance(previous, bool) else _table_of(previous)
+        limits = limits_of(said, max_weight, sector_caps, n_holdings)
+        past = self._past(said) if previous is True else None
+        own = None if isinstance(previous, bool) else table_of(previous)
         scene = self._scene(said, universe, past, own)
-        past = past if own is None else self._handed(own, said, scene)
-        barred = self._barred(scene, exclude, said)
+        past = past if own is None else handed_in(own, said, scene, self.vocabulary_)
+        barred = barred_from(scene, exclude, said)
         rng = random_state if isinstance(random_state, np.random.Generator) else np.random.default_rng(random_state)
-        law = _Law(guidance, diversity, steps)
+        law = Law(guidance, diversity, steps)
         believed, drawn = self._draw([said] * n, [past] * n, scene, barred[None], law, rng, return_trajectory)
-        out = self._frame(np.stack([self._finish(d, scene, said, limits) for d in drawn]), scene, said)
+        out = self._frame(np.stack([finish(d, scene, said, limits) for d in drawn]), scene, said)
         out.attrs["previous"] = _told(past, drawn[0])
         if not return_trajectory:
             return out
@@ -385,9 +294,9 @@ class FundGenerator(Saveable, BaseEstimator):
             See `generate`.
         """
         rng = random_state if isinstance(random_state, np.random.Generator) else np.random.default_rng(random_state)
-        law = _Law(guidance, diversity, steps)
+        law = Law(guidance, diversity, steps)
         read = [self._read(r.prompt, r.date, r.n_holdings) for r in requests]
-        pasts = [self._remembered(s) if r.previous else None for r, s in zip(requests, read)]
+        pasts = [self._past(s) if r.previous else None for r, s in zip(requests, read)]
         groups: dict[tuple[object, ...], list[int]] = {}
         for i, (request, said) in enumerate(zip(requests, read)):
             place = "" if request.universe is not None else self._place(said, pasts[i])
@@ -397,7 +306,7 @@ class FundGenerator(Saveable, BaseEstimator):
             scene = self._scene(read[members[0]], requests[members[0]].universe, pasts[members[0]])
             for start in range(0, len(members), batch):
                 part = members[start : start + batch]
-                barred = np.stack([self._barred(scene, requests[i].exclude, read[i]) for i in part])
+                barred = np.stack([barred_from(scene, requests[i].exclude, read[i]) for i in part])
                 _, drawn = self._draw([read[i] for i in part], [pasts[i] for i in part], scene, barred, law, rng, False)
                 for one, i in zip(drawn, part):
                     try:
@@ -407,9 +316,9 @@ class FundGenerator(Saveable, BaseEstimator):
                             raise
         return out
 
-    def _one(self, drawn: _Drawn, scene: _Scene, said: Prompt, request: FundRequest, past: _Book | None) -> pd.Series:
-        limits = _limits(said, request.max_weight, request.sector_caps, request.n_holdings)
-        frame = self._frame(self._finish(drawn, scene, said, limits)[None], scene, said)
+    def _one(self, drawn: Drawn, scene: Scene, said: Prompt, request: FundRequest, past: Book | None) -> pd.Series:
+        limits = limits_of(said, request.max_weight, request.sector_caps, request.n_holdings)
+        frame = self._frame(finish(drawn, scene, said, limits)[None], scene, said)
         book = frame.iloc[0]
         book.attrs = frame.attrs | {"previous": _told(past, drawn)}
         return book
@@ -462,41 +371,11 @@ class FundGenerator(Saveable, BaseEstimator):
         numbers = said.numbers if n_holdings is None else said.numbers | {"n_holdings": float(n_holdings)}
         return Prompt(said.fields, numbers, when, said.unknown)
 
-    def _remembered(self, said: Prompt) -> _Book | None:
-        """The last book of the manager that is named, as far as it had been filed by the date."""
+    def _past(self, said: Prompt) -> Book | None:
         self._check_fitted()
-        assert said.date is not None
-        memory, day = self.memory_, (said.date - EPOCH).days
-        asked = tokens([said], self.vocabulary_)[0][0]
-        row = memory.last(asked, day)
-        if row is None:
-            return None
-        dates = {k: f"{EPOCH + pd.Timedelta(days=int(v)):%Y-%m-%d}" for k, v in
-                 (("as_of", memory.as_of[row]), ("filed", memory.known[row]))}  # fmt: skip
-        told: dict[str, object] = {"fund": memory.funds[memory.fund[row]], **dates}
-        age = (day - int(memory.as_of[row])) / 365.25
-        return _Book(*memory.book(row), age, memory.heard(row, asked), memory.numbers[row], told)
+        return remembered(self.memory_, self.vocabulary_, said)
 
-    def _handed(self, book: pd.DataFrame, said: Prompt, scene: _Scene) -> _Book:
-        """A book the caller hands in as the earlier one."""
-        assert said.date is not None
-        at = positions(scene.securities.tickers, list(book.index))
-        weights = book["weight"].to_numpy(float)
-        weights = weights / weights.sum()
-        date = read_date(str(book.attrs["date"]), strict=True) if "date" in book.attrs else None
-        age = QUARTER if date is None else (said.date - date).days / 365.25
-        if age < 0:
-            raise ConfigError(
-                f"the previous book is of {date:%Y-%m-%d}, after the date asked for, {said.date:%Y-%m-%d}"
-            )
-        words, numbers = described(weights, scene.securities, at, self.vocabulary_)
-        told: dict[str, object] = {
-            "fund": "handed in",
-            "as_of": "" if date is None else str(date.date()),
-        }
-        return _Book(at, weights, age, words[0], numbers[0], told)
-
-    def _place(self, said: Prompt, past: _Book | None) -> str:
+    def _place(self, said: Prompt, past: Book | None) -> str:
         """Geography the prompt names, or that of the manager's earlier book."""
         named = said.fields.get("geography", "")
         index = 0 if named or past is None else int(past.words[FIELDS.index("geography")])
@@ -506,9 +385,9 @@ class FundGenerator(Saveable, BaseEstimator):
         self,
         said: Prompt,
         universe: Sequence[str] | pd.DataFrame | None,
-        past: _Book | None = None,
+        past: Book | None = None,
         own: pd.DataFrame | None = None,
-    ) -> _Scene:
+    ) -> Scene:
         """The securities that may be held. ``own``: a book whose names may be held, too, be they known or not."""
         self._check_fitted()
         assert said.date is not None
@@ -517,42 +396,18 @@ class FundGenerator(Saveable, BaseEstimator):
             known = known.joined(Securities.from_frame(own))
         if isinstance(universe, pd.DataFrame):
             known = known.joined(Securities.from_frame(universe))
-        inside = known.at(said.date)
         if universe is not None:
-            names = (
-                list(universe.index.astype(str)) if isinstance(universe, pd.DataFrame) else [str(t) for t in universe]
-            )
-            at = positions(known.tickers, names)
-            if (at < 0).any():
-                raise DataError(
-                    f"the model does not know {', '.join(n for n, a in zip(names, at) if a < 0)}; hand in universe as "
-                    "a DataFrame with sector, size and growth of such securities"
-                )
-            chosen = np.zeros(len(known), dtype=bool)
-            chosen[at] = True
-            inside &= chosen
+            there = chosen(known, universe)
         else:
-            there = _region(known, self._place(said, past))
+            there = listed_in(known, self._place(said, past))
             if own is not None:
                 there[positions(known.tickers, list(own.index))] = True
-            inside &= there
-        columns = np.flatnonzero(inside)
+        columns = np.flatnonzero(known.at(said.date) & there)
         if not len(columns):
-            raise ConfigError(_nothing(known, said))
+            raise ConfigError(nothing_left(known, said))
         return self._prepare(known, columns)
 
-    @staticmethod
-    def _barred(scene: _Scene, exclude: Sequence[str], said: Prompt) -> np.ndarray:
-        """Which securities of the scene may not be held: bool (security,)."""
-        gone = np.zeros(len(scene.securities), dtype=bool)
-        at = positions(scene.securities.tickers, [str(t) for t in exclude])
-        gone[at[at >= 0]] = True
-        barred = gone[scene.columns]
-        if barred.all():
-            raise ConfigError(_nothing(scene.securities, said))
-        return barred
-
-    def _prepare(self, known: Securities, columns: np.ndarray) -> _Scene:
+    def _prepare(self, known: Securities, columns: np.ndarray) -> Scene:
         """Codes and keys of the securities in the universe; those never seen have no learnt part."""
         n = len(self.securities_)
         attributes = torch.tensor(known.attributes()[columns])
@@ -564,18 +419,18 @@ class FundGenerator(Saveable, BaseEstimator):
             fixed = fixed.clone()
             fixed[~old] = new
         codes = self.vae_.codes(attributes, fixed, self.vae_.learnt[at] * old[:, None])
-        return _Scene(known, columns, self.tower_.keys(attributes, codes, at, old))
+        return Scene(known, columns, self.tower_.keys(attributes, codes, at, old))
 
     def _draw(
         self,
         prompts: Sequence[Prompt],
-        pasts: Sequence[_Book | None],
-        scene: _Scene,
+        pasts: Sequence[Book | None],
+        scene: Scene,
         barred: np.ndarray,
-        law: _Law,
+        law: Law,
         rng: np.random.Generator,
         trace: bool,
-    ) -> tuple[list[_Belief], list[_Drawn]]:
+    ) -> tuple[list[_Belief], list[Drawn]]:
         """Decoded beliefs at every noise level (only the last without ``trace``), and the samples, one a prompt.
 
         ``barred``: bool (1 or prompt, security); one row stands for prompts that are all the same.
@@ -583,7 +438,7 @@ class FundGenerator(Saveable, BaseEstimator):
         n, same = len(prompts), len(barred) == 1
         words, numbers = (torch.tensor(a) for a in tokens(prompts[:1] if same else prompts, self.vocabulary_))
         numbers, allowed = numbers.float(), torch.tensor(~barred)
-        earlier = self._earlier(pasts[:1] if same else pasts, scene, allowed)
+        earlier = over_columns(pasts[:1] if same else pasts, scene, allowed)
         carried = self._carried(words, numbers, scene, allowed, earlier, law.guidance)
         log_likely = carried.log_likely
         mean = torch.cat([log_likely.exp() @ scene.keys.codes, carried.shape], dim=1).expand(n, -1)
@@ -605,29 +460,12 @@ class FundGenerator(Saveable, BaseEstimator):
         rows = np.zeros(n, dtype=int) if same else np.arange(n)
         before, kept, last = (earlier.weights > 0).numpy(), carried.kept.numpy(), out[-1]
         drawn = [
-            _Drawn(last.weights[i], last.shapes[i], likely[r], before[r], float(kept[r])) for i, r in enumerate(rows)
+            Drawn(last.weights[i], last.shapes[i], likely[r], before[r], float(kept[r])) for i, r in enumerate(rows)
         ]
         return out, drawn
 
-    def _earlier(self, pasts: Sequence[_Book | None], scene: _Scene, allowed: Tensor) -> Earlier:
-        """Earlier books over the columns of the scene, as far as what they held may be held."""
-        place = np.full(len(scene.securities), -1)
-        place[scene.columns] = np.arange(len(scene.columns))
-        weights = torch.zeros(len(pasts), len(scene.columns))
-        age = torch.full((len(pasts),), QUARTER)
-        words = torch.zeros(len(pasts), len(FIELDS), dtype=torch.long)
-        numbers = torch.full((len(pasts), len(NUMBERS)), torch.nan)
-        for i, past in enumerate(pasts):
-            if past is not None:
-                at = place[past.at]
-                weights[i, at[at >= 0]] = torch.tensor(past.weights[at >= 0], dtype=torch.float32)
-                age[i] = past.age
-                words[i] = torch.tensor(past.words.astype(np.int64))
-                numbers[i] = torch.tensor(past.numbers, dtype=torch.float32)
-        return Earlier(weights * allowed, age, words, numbers)
-
     def _carried(
-        self, words: Tensor, numbers: Tensor, scene: _Scene, allowed: Tensor, earlier: Earlier, guidance: float
+        self, words: Tensor, numbers: Tensor, scene: Scene, allowed: Tensor, earlier: Earlier, guidance: float
     ) -> Carried:
         """What the towers expect of a description, and what an earlier book adds."""
         nothing = torch.full_like(numbers, torch.nan)
@@ -649,41 +487,7 @@ class FundGenerator(Saveable, BaseEstimator):
         then = likely(*earlier.then(told, numbers)) if earlier.there.any() else now
         return self.carry_(now, then, shape, earlier)
 
-    def _finish(self, drawn: _Drawn, scene: _Scene, said: Prompt, limits: Limits) -> np.ndarray:
-        """From decoded weights to a portfolio of the stated or generated shape that keeps the limits."""
-        raw = drawn.weights
-        sector = scene.securities.sector[scene.columns].astype(int)
-        n, _, number = (unscaled(name, value) for name, value in zip(SHAPE, drawn.shape))
-        if limits.n_holdings is not None:
-            n = limits.n_holdings
-        else:
-            n = int(np.clip(round(n), max(2, np.ceil(1.0 / limits.max_weight - 1e-9)), len(raw)))
-        # Two numbers drawn apart need not fit together: where none is stated, the effective number alone decides,
-        # or the book before.
-        top, stated = said.numbers.get("top_weight"), said.numbers.get("effective_n")
-        free = top is None and stated is None and not drawn.before.any()
-        asked = Shape(top, number if free else stated, self._stated(raw, sector, said))
-        preferred = shaped(np.maximum(raw, TINY), sector, Shape(sectors=asked.sectors)) if asked.sectors else raw
-        # What was held stays before what is new, as surely as weight is kept at all.
-        held = support(preferred + drawn.kept * drawn.before, drawn.likely, sector, limits, n, asked)
-        weights = shaped(np.maximum(raw[held], TINY), sector[held], asked)
-        out = np.zeros(len(raw))
-        out[held] = enforce(np.maximum(weights, TINY), sector[held], limits)
-        return out
-
-    @staticmethod
-    def _stated(raw: np.ndarray, sector: np.ndarray, said: Prompt) -> dict[str, float]:
-        """Sector weights the prompt gives. A sector *word* means by definition more than 35 % (`descriptive`); where
-        the decoder proposes less, the sector gets the half that such funds have on average."""
-        stated = {s: v for s, v in said.numbers.items() if s in SECTORS}
-        word = said.fields.get("sector", "")
-        if word and word not in stated:
-            share = raw[sector == SECTORS.index(word)].sum() / max(raw[sector >= 0].sum(), TINY)
-            if share < 0.35:
-                stated[word] = max(0.0, min(0.5, 1.0 - sum(stated.values())))
-        return stated
-
-    def _frame(self, books: np.ndarray, scene: _Scene, said: Prompt) -> pd.DataFrame:
+    def _frame(self, books: np.ndarray, scene: Scene, said: Prompt) -> pd.DataFrame:
         names = [scene.securities.tickers[c] for c in scene.columns]
         frame = pd.DataFrame(books, columns=names).rename_axis("sample")
         order = np.argsort(-books.mean(axis=0), kind="stable")
@@ -754,41 +558,5 @@ class FundGenerator(Saveable, BaseEstimator):
         return self
 
 
-def _table_of(book: pd.Series | pd.DataFrame) -> pd.DataFrame:
-    """A book that is handed in, as a table by ticker with a column ``weight``."""
-    table = book.to_frame("weight") if isinstance(book, pd.Series) else book
-    table = table.set_axis(table.index.astype(str))
-    if "weight" not in table or not (table["weight"] >= 0).all() or not table["weight"].sum() > 0:
-        raise DataError("the previous book needs a weight a ticker, none negative or missing, and not all zero")
-    table.attrs = book.attrs
-    return table
-
-
-def _told(past: _Book | None, drawn: _Drawn) -> dict[str, object] | None:
+def _told(past: Book | None, drawn: Drawn) -> dict[str, object] | None:
     return None if past is None else {**past.told, "kept": round(drawn.kept, 3)}
-
-
-def _limits(
-    said: Prompt, max_weight: float | None, sector_caps: Mapping[str, float] | None, n_holdings: int | None
-) -> Limits:
-    wanted = said.numbers.get("n_holdings") if n_holdings is None else n_holdings
-    cap = 1.0 if max_weight is None else max_weight
-    return Limits(cap, dict(sector_caps or {}), None if wanted is None else round(wanted))
-
-
-def _nothing(known: Securities, said: Prompt) -> str:
-    begin = pd.Timestamp("2013-01-01") + pd.Timedelta(days=int(known.first.min()))
-    return (
-        f"no security may be held at {said.date:%Y-%m-%d}: the model knows filings from {begin:%Y-%m-%d} on, and the "
-        "universe and exclusions leave nothing"
-    )
-
-
-def _region(known: Securities, geography: str) -> np.ndarray:
-    """US listings, unless the prompt names a country that has listings of its own, or the world."""
-    country = np.array(known.country)
-    if geography in ("global", "international"):
-        return np.ones(len(country), dtype=bool)
-    if geography and geography != "us" and (country == geography).any():
-        return country == geography
-    return country == "us"
