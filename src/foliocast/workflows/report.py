@@ -14,6 +14,8 @@ from pathlib import Path
 from foliocast.runtime.files import whole_file
 from foliocast.workflows import report_sections as sections
 from foliocast.workflows.report_explain import explanations
+from foliocast.workflows.report_models import attention, forecasts, regimes
+from foliocast.workflows.report_rules import cards, conventions, limits
 from foliocast.workflows.run_tables import Run
 
 SECTIONS: tuple[Callable[[Run], str], ...] = (
@@ -23,13 +25,13 @@ SECTIONS: tuple[Callable[[Run], str], ...] = (
     sections.rolling,
     sections.costs,
     sections.detail,
-    sections.forecasts,
-    sections.regimes,
-    sections.attention,
+    forecasts,
+    regimes,
+    attention,
     explanations,
-    sections.limits,
-    sections.cards,
-    sections.conventions,
+    limits,
+    cards,
+    conventions,
 )
 
 

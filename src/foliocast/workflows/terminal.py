@@ -8,7 +8,7 @@ from typing import Any
 from rich.markup import escape
 from rich.table import Table
 
-from foliocast.workflows.report_sections import number
+from foliocast.workflows.report_parts import number
 from foliocast.workflows.run_tables import estimate
 
 _COLUMNS = (

@@ -12,7 +12,7 @@ from rich.console import Console
 
 from foliocast.core.errors import DataError
 from foliocast.workflows.report import write_report
-from foliocast.workflows.report_sections import number
+from foliocast.workflows.report_parts import number
 from foliocast.workflows.terminal import audit_table, runs_table, terminal_table
 from runfolders import NAMES, make_run
 
