@@ -21,7 +21,8 @@ import pandas as pd
 from foliocast.core.errors import ConfigError
 from foliocast.core.panel import PRICE_FIELDS, Panel
 from foliocast.features.transforms import REGISTRY, FeatureSet, log_returns
-from foliocast.stats.volatility import LARGEST, State, VolatilityFilter, bar_variance
+from foliocast.stats.variances import bar_variance
+from foliocast.stats.volatility import LARGEST, State, VolatilityFilter
 
 if TYPE_CHECKING:
     from foliocast.models.diffusion.departures import ScaleHead, Universe

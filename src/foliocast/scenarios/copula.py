@@ -15,7 +15,8 @@ from foliocast.scenarios.paths import PathLaw, path_sampler
 from foliocast.scenarios.shocks import CopulaShocks, Margins
 from foliocast.stats.drift import expected_drift
 from foliocast.stats.tails import copula_degrees, rank_correlation, t_degrees, uniform_ranks
-from foliocast.stats.volatility import VolatilityFilter, bar_variance
+from foliocast.stats.variances import bar_variance
+from foliocast.stats.volatility import VolatilityFilter
 
 TAIL = 0.02  # beyond this probability a margin is a Student-t tail, before it the data
 

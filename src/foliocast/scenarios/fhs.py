@@ -15,7 +15,8 @@ from foliocast.scenarios.shocks import EmpiricalShocks
 from foliocast.stats.correlation import CorrelationFilter, matrix_power
 from foliocast.stats.drift import expected_drift
 from foliocast.stats.tails import radius_degrees
-from foliocast.stats.volatility import LARGEST, VolatilityFilter, bar_variance
+from foliocast.stats.variances import bar_variance
+from foliocast.stats.volatility import LARGEST, VolatilityFilter
 
 
 class FilteredHistoricalSimulation(ScenarioMixin, BaseEstimator):

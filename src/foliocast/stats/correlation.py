@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from foliocast.stats.volatility import decay
+from foliocast.stats.variances import decay
 
 HALF_LIVES = (40.0, 100.0, 250.0)
 BOUND = (

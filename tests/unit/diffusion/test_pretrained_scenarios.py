@@ -32,7 +32,8 @@ from foliocast.models.diffusion.pretraining import (
     usual_garch,
 )
 from foliocast.models.training import TrainingSpec, train
-from foliocast.stats.volatility import fit_garch, fit_pooled
+from foliocast.stats.garch import fit_garch
+from foliocast.stats.pooled_volatility import fit_pooled
 from markets import make_panel
 
 

@@ -10,7 +10,8 @@ from foliocast.models.linear import LinearForecaster
 from foliocast.models.naive import NaiveForecaster
 from foliocast.models.paths import Shocks
 from foliocast.scenarios.fhs import FilteredHistoricalSimulation
-from foliocast.stats.volatility import VolatilityFilter, bar_variance
+from foliocast.stats.variances import bar_variance
+from foliocast.stats.volatility import VolatilityFilter
 from markets import make_panel
 
 N = 700

@@ -4,16 +4,9 @@ import numpy as np
 import pytest
 
 from foliocast.core.errors import ConfigError, DataError
-from foliocast.stats.volatility import (
-    KINDS,
-    VolatilityFilter,
-    bar_variance,
-    ewma_before,
-    fit_garch,
-    garch_log_likelihood,
-    garch_variance,
-    range_variance,
-)
+from foliocast.stats.garch import fit_garch, garch_log_likelihood, garch_variance
+from foliocast.stats.variances import bar_variance, ewma_before, range_variance
+from foliocast.stats.volatility import KINDS, VolatilityFilter
 
 
 def garch_sample(n: int, seed: int, alpha: float, gamma: float, beta: float, assets: int = 2) -> np.ndarray:

@@ -9,7 +9,9 @@ import numpy as np
 
 from foliocast.models.diffusion.sizes import Mixture, Sizes
 from foliocast.stats.correlation import CorrelationFilter
-from foliocast.stats.volatility import BlendParameters, GarchParameters, PooledParameters, VolatilityFilter
+from foliocast.stats.garch import GarchParameters
+from foliocast.stats.pooled_volatility import PooledParameters
+from foliocast.stats.volatility import BlendParameters, VolatilityFilter
 
 
 def pooled_to_json(p: PooledParameters) -> dict[str, Any]:

@@ -13,7 +13,7 @@ from typing import Self
 import numpy as np
 
 from foliocast.core.scenario_base import Bars
-from foliocast.stats.volatility import FLOOR, bar_variance, ewma_before
+from foliocast.stats.variances import FLOOR, bar_variance, ewma_before
 
 HORIZON = 20  # bars ahead for which clues are given
 LARGEST = 6.0  # surprises count as this large at most

@@ -15,7 +15,8 @@ from foliocast.core.scenario_base import Bars
 from foliocast.models.diffusion.clues import Clues, Priced, clues
 from foliocast.stats.correlation import CorrelationFilter
 from foliocast.stats.drift import expected_drift
-from foliocast.stats.volatility import CEILING, FLOOR, VolatilityFilter, bar_variance, ewma_before
+from foliocast.stats.variances import FLOOR, bar_variance, ewma_before
+from foliocast.stats.volatility import CEILING, VolatilityFilter
 
 if TYPE_CHECKING:
     from foliocast.models.diffusion.departures import ScaleHead

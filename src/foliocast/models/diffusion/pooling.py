@@ -12,7 +12,8 @@ from foliocast.core.panel import Panel
 from foliocast.core.scenario_base import Bars, read_bars
 from foliocast.models.diffusion.departures import WARM_UP, Universe
 from foliocast.models.diffusion.innovations import variance_proxy
-from foliocast.stats.volatility import BlendParameters, PooledParameters, VolatilityFilter, mean_pooled
+from foliocast.stats.pooled_volatility import PooledParameters, mean_pooled
+from foliocast.stats.volatility import BlendParameters, VolatilityFilter
 
 SMALLEST = 3
 LONGEST = 2520  # rows of the pool that are read

@@ -28,7 +28,7 @@ from foliocast.models.diffusion.pooling import without_prices
 from foliocast.models.diffusion.preconditioning import Preconditioned
 from foliocast.models.diffusion.pretraining import correlation_for, filter_for
 from foliocast.models.training import TrainingSpec
-from foliocast.stats.volatility import PooledParameters
+from foliocast.stats.pooled_volatility import PooledParameters
 
 WEIGHTS_FOLDER = Path(__file__).parent / "weights" / "stocks"
 FINE_TUNING = replace(TRAINING, lr=3e-4, max_steps=200, patience=4)

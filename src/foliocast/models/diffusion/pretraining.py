@@ -16,16 +16,10 @@ from foliocast.models.diffusion.fitting import DiffusionLoss, WindowSamples
 from foliocast.models.diffusion.innovations import RECENT, innovations, own_scale, study
 from foliocast.models.diffusion.preconditioning import GaussianPrior, Preconditioned
 from foliocast.stats.correlation import CorrelationFilter
-from foliocast.stats.volatility import (
-    FLOOR,
-    BlendParameters,
-    GarchParameters,
-    PooledParameters,
-    VolatilityFilter,
-    fit_garch,
-    fit_pooled,
-    mean_pooled,
-)
+from foliocast.stats.garch import GarchParameters, fit_garch
+from foliocast.stats.pooled_volatility import PooledParameters, fit_pooled, mean_pooled
+from foliocast.stats.variances import FLOOR
+from foliocast.stats.volatility import BlendParameters, VolatilityFilter
 
 SIZES = (4, 20, 80)  # universe sizes for which the pooled filter is fitted: the market's mean is sharper in large ones
 LENGTH = 20  # bars of a window

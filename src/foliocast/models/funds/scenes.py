@@ -59,6 +59,7 @@ def barred_from(scene: Scene, exclude: Sequence[str], said: Prompt) -> np.ndarra
 
 
 def nothing_left(known: Securities, said: Prompt) -> str:
+    """Why there is no security to choose from."""
     begin = pd.Timestamp("2013-01-01") + pd.Timedelta(days=int(known.first.min()))
     return (
         f"no security may be held at {said.date:%Y-%m-%d}: the model knows filings from {begin:%Y-%m-%d} on, and the "
