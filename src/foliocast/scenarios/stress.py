@@ -220,7 +220,7 @@ def monte_carlo(scenarios: ScenarioSet, weights: pd.Series, level: float = 0.95)
     wealth = 1.0 + (np.cumprod(1.0 + scenarios.returns, axis=1) - 1.0) @ w
     path = np.concatenate([np.ones((len(wealth), 1)), wealth], axis=1)
     fall = (path / np.maximum.accumulate(path, axis=1) - 1.0).min(axis=1)
-    total = wealth[:, -1] - 1.0
+    total = scenarios.portfolio(w)  # not wealth less one, which is rounded
     mean = float(p @ total)
     return Outlook(
         scenarios.model,

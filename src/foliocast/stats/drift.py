@@ -9,6 +9,11 @@ from foliocast.core.errors import ConfigError
 DRIFTS = ("shrunk", "common", "sample", "zero")
 
 
+def earned(estimate: float, variance: float) -> float:
+    """An estimate times t^2 / (1 + t^2) for its t-statistic; ``variance`` is that of its error."""
+    return estimate * estimate**2 / (estimate**2 + max(variance, 1e-300))
+
+
 def expected_drift(returns: np.ndarray, kind: str = "shrunk") -> np.ndarray:
     """Mean of each asset per bar, (asset,).
 
@@ -29,8 +34,7 @@ def expected_drift(returns: np.ndarray, kind: str = "shrunk") -> np.ndarray:
     if kind == "sample":
         return mean
     market = returns.mean(axis=1)
-    noise = max(float(market.var()), 1e-300) / n_rows
-    centre = market.mean() * market.mean() ** 2 / (market.mean() ** 2 + noise)
+    centre = earned(float(market.mean()), float(market.var()) / n_rows)
     if n < 4 or kind == "common":
         return np.full(n, centre)
     gap = mean - mean.mean()

@@ -5,7 +5,7 @@ import pytest
 
 from foliocast.core.errors import ConfigError
 from foliocast.stats.correlation import CorrelationFilter, as_correlation, long_run_correlation, matrix_power
-from foliocast.stats.drift import expected_drift
+from foliocast.stats.drift import earned, expected_drift
 from foliocast.stats.tails import copula_degrees, radius_degrees, rank_correlation, t_degrees, uniform_ranks
 
 SIGMA = np.array([[1.0, 0.6, 0.3], [0.6, 1.0, 0.5], [0.3, 0.5, 1.0]])
@@ -87,3 +87,10 @@ def test_modules_do_not_hide_the_functions_of_their_name() -> None:
 
     assert fc.stats.volatility(np.array([0.01, -0.01, 0.02])) > 0
     np.testing.assert_allclose(fc.stats.correlation(4 * SIGMA), SIGMA)
+
+
+def test_an_estimate_keeps_what_its_t_statistic_supports() -> None:
+    assert earned(0.3, 0.09) == pytest.approx(0.15)  # t = 1: half of it
+    assert earned(-3.0, 0.09) == pytest.approx(-3.0 * 100 / 101)
+    assert earned(2.0, 0.0) == 2.0
+    assert earned(0.0, 0.0) == 0.0

@@ -22,6 +22,7 @@ from torch import Tensor
 from foliocast.models.diffusion.innovations import STRIDE, History
 from foliocast.models.diffusion.preconditioning import GaussianPrior
 from foliocast.stats.correlation import matrix_power
+from foliocast.stats.drift import earned
 
 COMMON = np.array([0.2, 0.4, 0.65, 1.0, 1.6, 2.7, 5.0])
 OWN = np.array([0.15, 0.4, 0.7, 1.0, 1.5, 2.5, 6.0, 14.0, 28.0, 60.0, 130.0])
@@ -288,21 +289,16 @@ def _market(
     for _ in range(3 * ROUNDS):
         market = market.better(np.ones(1), counts)
     total = (y * direction).sum(axis=1)
+    cubes = (total - total.mean()) ** 3
+    third = earned(float(cubes.mean()), float(cubes.var()) / len(cubes))  # a few bars make it
     whole = float((total**2).mean())
     rest = max(whole - own.news(2) * float(bar @ COMMON), 0.25 * whole)
     news = own.news(3) * float(bar @ COMMON**1.5) * float((direction**3).sum(axis=1).mean())
-    market = market.leant((_earned_third(total) - news) * (market.square() / rest) ** 1.5)
+    market = market.leant((third - news) * (market.square() / rest) ** 1.5)
     at = of_bar.T @ _softmax(market.log_density(np.ones(1)))[move, 0] + PRIOR * market.share
     at /= at.sum(axis=1, keepdims=True)
     market = replace(market, lean=market.lean - bar @ at @ market.lean)
     return market, at, float(np.sqrt(rest / market.square()))
-
-
-def _earned_third(total: np.ndarray) -> float:
-    """Third moment, times t^2 / (1 + t^2) for its t-statistic: a few bars make it."""
-    cubes = (total - total.mean()) ** 3
-    third, noise = float(cubes.mean()), float(cubes.var()) / len(cubes)
-    return third**3 / max(third**2 + noise, 1e-300)
 
 
 def _cell(y: np.ndarray) -> np.ndarray:
